@@ -1,0 +1,59 @@
+//! Figures about the store for metrics.
+
+use std::path::Path;
+
+use rocksdb::{DB, properties};
+
+/// What the store holds and how far background work is behind. A figure that the engine does not give is 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RocksStats {
+    /// Rows, about: overwritten and deleted ones count until they are compacted away.
+    pub keys_estimate: u64,
+    /// Bytes in data files.
+    pub sst_bytes: u64,
+    /// Bytes in write buffers.
+    pub memtable_bytes: u64,
+    /// Bytes in logs on disk.
+    pub wal_bytes: u64,
+    /// Bytes that compaction still has to rewrite.
+    pub pending_compaction_bytes: u64,
+    /// Bytes in use in the block cache.
+    pub block_cache_bytes: u64,
+    /// Background work that failed since the start.
+    pub background_errors: u64,
+    /// Bytes per second to which writes are slowed down; 0 if they are not.
+    pub delayed_write_bytes_per_s: u64,
+    /// Writes are refused until background work has caught up.
+    pub is_write_stopped: bool,
+    /// Bytes free on the disk; `None` if the system does not say.
+    pub free_bytes: Option<u64>,
+}
+
+impl RocksStats {
+    pub(super) fn read(db: &DB, db_path: &Path, free_bytes: Option<u64>) -> Self {
+        let figure = |name: &rocksdb::properties::PropName| db.property_int_value(name).ok().flatten().unwrap_or(0);
+        RocksStats {
+            keys_estimate: figure(properties::ESTIMATE_NUM_KEYS),
+            sst_bytes: figure(properties::TOTAL_SST_FILES_SIZE),
+            memtable_bytes: figure(properties::CUR_SIZE_ALL_MEM_TABLES),
+            wal_bytes: wal_bytes(db_path),
+            pending_compaction_bytes: figure(properties::ESTIMATE_PENDING_COMPACTION_BYTES),
+            block_cache_bytes: figure(properties::BLOCK_CACHE_USAGE),
+            background_errors: figure(properties::BACKGROUND_ERRORS),
+            delayed_write_bytes_per_s: figure(properties::ACTUAL_DELAYED_WRITE_RATE),
+            is_write_stopped: figure(properties::IS_WRITE_STOPPED) != 0,
+            free_bytes,
+        }
+    }
+}
+
+/// RocksDB has no property for this. A log that goes away while we look does not count.
+fn wal_bytes(db_path: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(db_path) else {
+        return 0;
+    };
+    let logs = entries
+        .flatten()
+        .filter(|e| e.path().extension().is_some_and(|x| x == "log"));
+    logs.filter_map(|e| e.metadata().ok()).map(|m| m.len()).sum()
+}
