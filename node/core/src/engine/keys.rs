@@ -1,0 +1,147 @@
+//! One key at a time: loading it, working on it, storing it, and saying so once it is synced.
+//!
+//! Coordinated writes, local reads, merges and fetches for other coordinators all come through here as [`Work`], and all that has
+//! gathered for a key is done in one go. What is said about it waits for the sync as a [`Waiter`].
+
+use super::slots::{Slot, Waiter, Work};
+use super::stored::Stored;
+use super::{Effect, Engine, LoadFailed, StoreTicket, refused};
+use crate::key::Key;
+use crate::message::{Held, PeerMessage, Refusal, ReplicateReply};
+use crate::planted;
+use crate::request::ReplicaState;
+use crate::time::Instant;
+use bytes::Bytes;
+
+impl Engine {
+    /// Does something with a key: at once if it is in memory, else when it has been loaded.
+    pub(super) fn with_slot(&mut self, now: Instant, key: &Key, work: Work) {
+        let mut slot = self.slots.take(key);
+        if slot.stored.is_some() {
+            return self.run(now, key.clone(), slot, vec![work]);
+        }
+        self.slots.enqueue(&mut slot, work);
+        if slot.loading.is_none() {
+            let load = self.slots.begin_load(key, &mut slot);
+            self.effects.push_back(Effect::Load { load, key: key.clone() });
+        }
+        self.slots.put_back(key.clone(), slot);
+    }
+
+    /// A load has ended: all that waited for it is done now.
+    pub(super) fn loaded(&mut self, now: Instant, key: Key, result: Result<Option<Bytes>, LoadFailed>) {
+        let mut slot = self.slots.take(&key);
+        slot.loading = None;
+        let waiting = self.slots.dequeue(&mut slot);
+        let stored = match result {
+            Err(LoadFailed) if planted::is(3) => Ok(Stored::empty()),
+            Err(LoadFailed) => Err(()),
+            Ok(payload) => Stored::parse(payload).map_err(|_| ()),
+        };
+        match stored {
+            Ok(stored) => {
+                slot.stored = Some(stored);
+                self.run(now, key, slot, waiting);
+            }
+            Err(()) => {
+                self.counters.load_failures += 1;
+                self.slots.put_back(key, slot);
+                waiting.into_iter().for_each(|work| self.cannot_read(now, work));
+            }
+        }
+    }
+
+    /// Does work on a key that is in memory, then stores it if it changed. All acks of this round wait for that store.
+    fn run(&mut self, now: Instant, key: Key, mut slot: Slot, work: Vec<Work>) {
+        let mut stored = slot.stored.take().expect("run is called with a loaded slot");
+        let before = stored.encoded().clone();
+        let (mut waiters, mut writes) = (Vec::with_capacity(work.len()), Vec::new());
+        for work in work {
+            match work {
+                Work::Coordinate(op) => {
+                    if self.coordinate(now, op, &key, &mut stored) {
+                        writes.push(op);
+                        waiters.push(Waiter::LocalAck(op));
+                    }
+                }
+                Work::Read(op) => waiters.push(Waiter::LocalRead(op, stored.encoded().clone())),
+                Work::Merge { from, id, record } => waiters.push(self.merge(from, id, &record, &mut stored)),
+                Work::Fetch { from, id, have } => waiters.push(self.answer_fetch(from, id, have, &stored)),
+            }
+        }
+        if *stored.encoded() != before {
+            let ticket = self.slots.begin_store(&key, &mut slot, !writes.is_empty());
+            self.effects.push_back(Effect::Store {
+                ticket,
+                key: key.clone(),
+                payload: stored.payload(),
+            });
+        }
+        let encoded = stored.encoded().clone();
+        slot.stored = Some(stored);
+        let unsynced = slot.unsynced.filter(|_| !planted::is(17));
+        self.slots.put_back(key, slot);
+        // The record leaves for the other owners while the local write is being synced.
+        writes.into_iter().for_each(|op| self.send_replicas(now, op, &encoded));
+        let ready = match unsynced {
+            Some(ticket) => self.slots.wait(ticket, waiters),
+            None => Some(waiters),
+        };
+        self.tell(now, ready.unwrap_or_default(), Ok(()));
+    }
+
+    /// Says what waited for a store: that it is durable, or that it was refused.
+    pub(super) fn tell(&mut self, now: Instant, waiters: Vec<Waiter>, result: Result<(), Refusal>) {
+        for waiter in waiters {
+            match waiter {
+                Waiter::LocalAck(op) => {
+                    let state = result.map_or_else(refused, |()| ReplicaState::Acked);
+                    self.put_answer(now, op, self.me, state);
+                }
+                Waiter::LocalRead(op, encoded) => {
+                    let result = result.map(|()| Held::Record(encoded));
+                    self.get_answer(now, op, self.me, result);
+                }
+                Waiter::MergeAck(to, id, merged) => {
+                    let result = result.and(merged);
+                    self.send(to, PeerMessage::ReplicateReply(ReplicateReply { id, result }));
+                }
+                Waiter::FetchAnswer(to, id, held) => self.send_held(to, id, result.and(held)),
+            }
+        }
+    }
+
+    /// A store was refused. What waited for it is told so. If a dot was minted in it, the vnode takes a new life: the dot may have
+    /// reached other owners, and must not be minted again from the older record that is on disk.
+    pub(super) fn store_failed(&mut self, now: Instant, ticket: StoreTicket) {
+        let Some(failed) = self.slots.fail_store(ticket) else {
+            return;
+        };
+        self.counters.store_failures += 1;
+        self.gate.refused(now, ticket);
+        if failed.minted {
+            self.vnodes.retire(self.config.ring.partition_of(failed.key.token()));
+        }
+        let mut slot = self.slots.take(&failed.key);
+        if slot.loading.is_none() {
+            let load = self.slots.begin_load(&failed.key, &mut slot);
+            let key = failed.key.clone();
+            self.effects.push_back(Effect::Load { load, key });
+        }
+        self.slots.put_back(failed.key, slot);
+        self.tell(now, failed.waiters, Err(Refusal::WriteFailed));
+    }
+
+    /// The disk could not say what it holds under a key. That is no answer, and least of all "nothing".
+    fn cannot_read(&mut self, now: Instant, work: Work) {
+        match work {
+            Work::Coordinate(op) => self.cannot_coordinate(now, op),
+            Work::Read(op) => self.get_answer(now, op, self.me, Err(Refusal::ReadFailed)),
+            Work::Merge { from, id, .. } => {
+                let result = Err(Refusal::ReadFailed);
+                self.send(from, PeerMessage::ReplicateReply(ReplicateReply { id, result }));
+            }
+            Work::Fetch { from, id, .. } => self.send_held(from, id, Err(Refusal::ReadFailed)),
+        }
+    }
+}

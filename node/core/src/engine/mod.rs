@@ -1,0 +1,391 @@
+//! The engine: one shard of a node, as a pure state machine.
+//!
+//! It coordinates requests for keys that this node owns, answers other coordinators as a replica, and forwards once what it does
+//! not own. Contract, after quinn-proto's `Connection` and foca:
+//!
+//! ```text
+//! handle(now, input)      for everything that happens          (io.rs: Input)
+//! poll_effect()           until it returns None                (io.rs: Effect)
+//! poll_timeout()          when to hand in Input::Tick next
+//! ```
+//!
+//! One file an operation: `put` and `get` coordinate, `replica` answers coordinators, `forward` passes on. They share three
+//! things: `keys` does what there is to do with one key, in order and on top of `slots`, `tally` counts answers towards a quorum,
+//! and this file owns the table of operations and the timers.
+//!
+//! The engine assumes that time does not run backwards and that [`Input::PeerUp`] and [`Input::PeerDown`] alternate for each peer.
+
+mod forward;
+mod gate;
+mod get;
+mod io;
+mod keys;
+mod ops;
+mod peers;
+mod put;
+mod replica;
+mod rules;
+mod slots;
+mod stored;
+mod tally;
+mod vnodes;
+
+#[cfg(test)]
+mod tests;
+
+pub use io::{Effect, Input, LoadFailed, LoadId, RequestHandle, StoreTicket};
+
+use crate::bucket::BucketTable;
+use crate::key::Key;
+use crate::message::{ForwardReply, PeerMessage, Refusal};
+use crate::request::{Code, Failure, Operation, Outcome, ReplicaState, Response};
+use crate::seal::ContextKeys;
+use crate::time::Instant;
+use gate::Gate;
+use ops::{Op, OpId, Ops};
+use peers::Peers;
+use quorate_ring::{NodeId, NodeIndex, Ring};
+use slots::{Slots, Work};
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+use vnodes::Vnodes;
+
+/// What an engine needs to know.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// This node; a member of the ring.
+    pub me: NodeId,
+    /// The ring.
+    pub ring: Arc<Ring>,
+    /// Seed of the engine's own randomness. Fresh entropy at every start: lives are drawn from it, and a life drawn twice could
+    /// mint a dot twice.
+    pub seed: [u8; 32],
+    /// Keys that seal contexts.
+    pub context_keys: ContextKeys,
+    /// Properties of buckets.
+    pub buckets: BucketTable,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// Bounds of an engine's queues and patience. Each has a documented answer when it is reached.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Requests coordinated or forwarded at once. Beyond: [`Code::Overloaded`], not applied.
+    pub operations_max: usize,
+    /// Bytes of values held by requests that are coordinated. Beyond: the same.
+    pub operation_bytes_max: usize,
+    /// Keys loading or not yet synced at once, and as many things that wait for them. Beyond: requests end with
+    /// [`Code::Overloaded`], not applied, and other coordinators are refused with
+    /// [`Refusal::Overloaded`].
+    pub slots_max: usize,
+    /// Longest timeout that a request gets, whatever it asked for.
+    pub timeout_max: Duration,
+    /// A read that has no verdict after this long asks the owners that it has not asked yet.
+    pub hedge_after: Duration,
+    /// Largest sealed context accepted from a client, in bytes.
+    pub context_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            operations_max: 16_384,
+            operation_bytes_max: 256 << 20,
+            slots_max: 65_536,
+            timeout_max: Duration::from_secs(60),
+            hedge_after: Duration::from_millis(20),
+            context_bytes_max: 16 << 10,
+        }
+    }
+}
+
+/// Counters of an engine, for metrics. They only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Reads that met their quorum.
+    pub gets: u64,
+    /// Writes that met their quorum.
+    pub puts: u64,
+    /// Deletes that met their quorum.
+    pub deletes: u64,
+    /// Requests that ended without their quorum.
+    pub quorum_failures: u64,
+    /// Requests refused for what they asked.
+    pub refused: u64,
+    /// Requests refused because a queue was full.
+    pub overloaded: u64,
+    /// Requests passed on to an owner.
+    pub forwarded: u64,
+    /// Records merged for other coordinators.
+    pub replicated: u64,
+    /// Records read for other coordinators.
+    pub fetched: u64,
+    /// Reads that found more than one value.
+    pub siblings_returned: u64,
+    /// Reads in which replicas differed.
+    pub replicas_differed: u64,
+    /// Reads that asked more owners because the first ones were slow.
+    pub hedged: u64,
+    /// Loads that failed.
+    pub load_failures: u64,
+    /// Stores that were refused.
+    pub store_failures: u64,
+}
+
+/// Who gets the reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// A client of this node.
+    Client(RequestHandle),
+    /// Another node, which forwarded a request under this number.
+    Peer(NodeIndex, u64),
+}
+
+/// What a timer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// The request has to be answered now.
+    Deadline,
+    /// A read asks more owners.
+    Hedge,
+    /// A read that has not met its minimum asks again.
+    Again,
+}
+
+/// One shard of a node. See the module's documentation for its contract.
+pub struct Engine {
+    config: EngineConfig,
+    me: NodeIndex,
+    peers: Peers,
+    vnodes: Vnodes,
+    gate: Gate,
+    slots: Slots,
+    ops: Ops,
+    timers: BTreeSet<(Instant, OpId, Timer)>,
+    next_op: OpId,
+    effects: VecDeque<Effect>,
+    counters: Counters,
+}
+
+impl Engine {
+    /// An engine with nothing under way and no peer connected. `config.me` must be a member of `config.ring`.
+    pub fn new(config: EngineConfig) -> Engine {
+        let me = config
+            .ring
+            .index_of(config.me)
+            .expect("an engine's node is a member of its ring");
+        let mut vnodes = Vnodes::new(config.me, config.seed);
+        let next_op = OpId(vnodes.first_op());
+        Engine {
+            me,
+            peers: Peers::new(config.ring.members().len()),
+            vnodes,
+            gate: Gate::default(),
+            slots: Slots::default(),
+            ops: Ops::default(),
+            timers: BTreeSet::new(),
+            next_op,
+            effects: VecDeque::new(),
+            counters: Counters::default(),
+            config,
+        }
+    }
+
+    /// Takes in one thing that happened at `now`.
+    pub fn handle(&mut self, now: Instant, input: Input) {
+        match input {
+            Input::Request {
+                handle,
+                operation,
+                timeout,
+            } => {
+                self.start(now, Origin::Client(handle), operation, timeout);
+            }
+            Input::Message { from, message } => self.message(now, from, message),
+            Input::PeerUp(node) => self.peers.up(node),
+            Input::PeerDown(node) => {
+                self.peers.down(node);
+                self.lose(now, node);
+            }
+            Input::Loaded { load, result } => {
+                if let Some(key) = self.slots.end_load(load) {
+                    self.loaded(now, key, result);
+                }
+            }
+            Input::Durable(upto) => {
+                self.gate.durable(upto);
+                while let Some(done) = self.slots.next_durable(upto) {
+                    self.tell(now, done.waiters, Ok(()));
+                }
+            }
+            Input::StoreFailed(ticket) => self.store_failed(now, ticket),
+            Input::Tick => {}
+        }
+        self.fire(now);
+    }
+
+    /// The next thing to do, if there is one.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// When to hand in [`Input::Tick`] at the latest.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.first().map(|&(at, _, _)| at)
+    }
+
+    /// What has been counted so far.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Requests under way and keys held in memory, for metrics: `(operations, slots)`.
+    pub fn in_flight(&self) -> (usize, usize) {
+        (self.ops.len(), self.slots.len())
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &EngineConfig {
+        &self.config
+    }
+
+    fn message(&mut self, now: Instant, from: NodeIndex, message: PeerMessage) {
+        match message {
+            PeerMessage::Replicate(m) => self.replicate(now, from, m),
+            PeerMessage::Fetch(m) => self.fetch(now, from, m),
+            PeerMessage::ReplicateReply(m) => {
+                self.peers.answered(from);
+                let state = m.result.map_or_else(refused, |()| ReplicaState::Acked);
+                self.put_answer(now, OpId(m.id), from, state);
+            }
+            PeerMessage::FetchReply(m) => {
+                self.peers.answered(from);
+                self.get_answer(now, OpId(m.id), from, m.result);
+            }
+            PeerMessage::Forward(m) => {
+                self.start(
+                    now,
+                    Origin::Peer(from, m.id),
+                    m.operation,
+                    Duration::from_micros(m.timeout_us.into()),
+                );
+            }
+            PeerMessage::ForwardReply(m) => {
+                self.peers.answered(from);
+                self.forward_answer(from, OpId(m.id), m.response);
+            }
+        }
+    }
+
+    /// Begins a request: here if this node owns the key, else at an owner.
+    fn start(&mut self, now: Instant, origin: Origin, operation: Operation, timeout: Duration) {
+        let limits = &self.config.limits;
+        let is_full = self.ops.len() >= limits.operations_max
+            || self.ops.bytes() >= limits.operation_bytes_max
+            || self.slots.are_full(limits.slots_max);
+        if is_full {
+            self.counters.overloaded += 1;
+            let detail = "this node has as many requests under way as it takes; try again, or ask another node";
+            return self.reply(origin, Err(Failure::not_applied(Code::Overloaded, detail)));
+        }
+        let timeout = timeout.min(limits.timeout_max);
+        // The reply leaves a little before the client stops waiting.
+        let deadline = now + (timeout - (timeout / 8).min(Duration::from_millis(20)));
+        let owns = self.owners(operation.key()).contains(&self.me);
+        let disk_refuses = operation.is_write() && self.gate.is_closed(now);
+        match origin {
+            _ if owns && !disk_refuses => match operation {
+                Operation::Get { .. } => self.start_get(now, origin, operation, deadline),
+                _ => self.start_put(now, origin, operation, deadline),
+            },
+            Origin::Client(handle) => self.start_forward(now, handle, operation, deadline),
+            Origin::Peer(..) if owns => {
+                self.refuse(origin, rules::disk_refuses());
+            }
+            Origin::Peer(..) => {
+                let detail = "the request was forwarded to a node that does not own the key; the nodes' rings differ";
+                self.refuse(origin, Failure::not_applied(Code::NotOwner, detail));
+            }
+        }
+    }
+
+    /// The nodes that keep the key.
+    fn owners(&self, key: &Key) -> &[NodeIndex] {
+        let ring = &self.config.ring;
+        ring.owners(ring.partition_of(key.token()), self.config.buckets.of(key.bucket()).n)
+    }
+
+    /// The connection to a node is gone: it owes nothing any more.
+    fn lose(&mut self, now: Instant, node: NodeIndex) {
+        let waiting: Vec<OpId> = self
+            .ops
+            .iter()
+            .filter(|(_, op)| op.waits_for(node))
+            .map(|(&id, _)| id)
+            .collect();
+        for id in waiting {
+            match self.ops.get(&id) {
+                Some(Op::Put(_)) => self.put_answer(now, id, node, ReplicaState::Lost),
+                Some(Op::Get(_)) => self.get_lost(now, id, node),
+                Some(Op::Forward(_)) => self.forward_lost(id, node),
+                None => {}
+            }
+        }
+    }
+
+    /// Runs the timers that are due.
+    fn fire(&mut self, now: Instant) {
+        while let Some(&(at, id, timer)) = self.timers.first()
+            && at <= now
+        {
+            self.timers.pop_first();
+            match (timer, self.ops.get(&id)) {
+                (Timer::Deadline, Some(Op::Put(_))) => self.put_deadline(now, id),
+                (Timer::Deadline, Some(Op::Get(_))) => self.get_deadline(now, id),
+                (Timer::Deadline, Some(Op::Forward(_))) => self.forward_deadline(id),
+                (Timer::Hedge, _) => self.get_hedge(now, id),
+                (Timer::Again, _) => self.get_again(now, id),
+                (Timer::Deadline, None) => {}
+            }
+        }
+    }
+
+    fn new_op(&mut self) -> OpId {
+        let id = self.next_op;
+        self.next_op = OpId(id.0.wrapping_add(1));
+        id
+    }
+
+    fn send(&mut self, to: NodeIndex, message: PeerMessage) {
+        self.effects.push_back(Effect::Send { to, message });
+    }
+
+    fn reply(&mut self, origin: Origin, response: Response) {
+        match origin {
+            Origin::Client(handle) => self.effects.push_back(Effect::Reply { handle, response }),
+            Origin::Peer(to, id) => self.send(to, PeerMessage::ForwardReply(ForwardReply { id, response })),
+        }
+    }
+
+    /// Replies that nothing was done, because of what was asked or because too few owners are up.
+    fn refuse(&mut self, origin: Origin, failure: Failure) {
+        debug_assert_eq!(failure.outcome, Outcome::NotApplied);
+        match failure.code {
+            Code::Unavailable => self.counters.quorum_failures += 1,
+            _ => self.counters.refused += 1,
+        }
+        self.reply(origin, Err(failure));
+    }
+}
+
+/// A replica's refusal, as its line in the tally.
+fn refused(refusal: Refusal) -> ReplicaState {
+    match refusal {
+        Refusal::ReadFailed | Refusal::Malformed => ReplicaState::ReadFailed,
+        Refusal::WriteFailed => ReplicaState::WriteFailed,
+        Refusal::Overloaded => ReplicaState::Overloaded,
+        Refusal::NotOwner => ReplicaState::NotOwner,
+    }
+}

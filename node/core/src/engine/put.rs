@@ -1,0 +1,340 @@
+//! Coordinating a write: a put or a delete.
+//!
+//! ```text
+//! checked ──► waiting for the record ──► dot minted, record stored and sent to all owners ──► W acks ──► replied
+//!    │                   │                                                        │
+//!    └── not applied ◄───┘                                           quorum lost or deadline: unknown
+//! ```
+//!
+//! Until the dot is minted a failure is certain: nothing left this node. From then on the record is on its way to every owner, and
+//! a failure can only say "unknown". The operation ends with the reply; acks that come later are not waited for, and an owner
+//! that was away stays behind until a later write of the key reaches it. Dynamo paper, section 4.5.
+//!
+//! Request ids are looked up before minting: a retry of a write that is here already is only sent to the owners again.
+
+use super::rules::{Refused, check_room, check_size, covered, disk_refuses, write_quorum};
+use super::stored::Stored;
+use super::tally::{Tally, Verdict};
+use super::{Engine, Op, OpId, Origin, Timer};
+use crate::context::Context;
+use crate::key::Key;
+use crate::message::{PeerMessage, RECORD_BYTES_MAX, Replicate};
+use crate::planted;
+use crate::record::{Content, Known, Record, Sibling};
+use crate::request::{Code, Failure, Operation, Outcome, ReplicaState, Reply, View};
+use crate::seen::{Seen, WriteId};
+use crate::time::Instant;
+use bytes::Bytes;
+use quorate_ring::NodeIndex;
+
+/// A write under way.
+pub(super) struct PutOp {
+    origin: Origin,
+    key: Key,
+    is_delete: bool,
+    /// What to write; taken when it is written.
+    content: Option<Content>,
+    /// What the client has seen; `None` for a blind write.
+    seen: Option<Seen>,
+    /// What the request is, on each try of it.
+    write: WriteId,
+    retry: bool,
+    return_representation: bool,
+    deadline: Instant,
+    pub(super) tally: Tally,
+    stage: Stage,
+    /// Bytes of the value.
+    pub(super) held: usize,
+}
+
+/// How far a write has come.
+enum Stage {
+    /// Nothing has left this node.
+    Loading,
+    /// On its way to the owners. Holds what the reply will say.
+    Sent { context: Bytes, view: Option<View> },
+}
+
+impl Engine {
+    pub(super) fn start_put(&mut self, now: Instant, origin: Origin, operation: Operation, deadline: Instant) {
+        match self.check_put(now, origin, operation, deadline) {
+            Ok(op) => {
+                let (id, key) = (self.new_op(), op.key.clone());
+                self.timers.insert((deadline, id, Timer::Deadline));
+                self.ops.insert(id, Op::Put(Box::new(op)));
+                self.with_slot(now, &key, super::Work::Coordinate(id));
+            }
+            Err(failure) => self.refuse(origin, failure),
+        }
+    }
+
+    /// Everything about a write that can be checked without the record.
+    fn check_put(
+        &self,
+        now: Instant,
+        origin: Origin,
+        operation: Operation,
+        deadline: Instant,
+    ) -> Result<PutOp, Failure> {
+        let (key, sealed, content, request, retry, options) = match operation {
+            Operation::Put {
+                key,
+                context,
+                value,
+                request,
+                retry,
+                options,
+            } => (key, context, Content::Value(value), request, retry, options),
+            Operation::Delete {
+                key,
+                context,
+                request,
+                retry,
+                options,
+            } => (key, context, Content::Tombstone, request, retry, options),
+            Operation::Get { .. } => unreachable!("start() sends reads elsewhere"),
+        };
+        let properties = self.config.buckets.of(key.bucket());
+        let need = write_quorum(properties, &options)?;
+        check_size(properties, &content)?;
+        let seen = self.open(sealed.as_deref(), &key)?;
+        if seen.is_none() && content.is_tombstone() {
+            let detail = "a delete needs the context of what it deletes: read the key, and send back the context that comes with it";
+            return Err(Failure::not_applied(Code::ContextRequired, detail));
+        }
+        let write = WriteId {
+            request,
+            payload: content.payload_hash(),
+            basis: seen.as_ref().map_or(0, Seen::basis),
+        };
+        let tally = Tally::new(need, self.owners(&key), now);
+        self.check_available("acks", &key, &tally)?;
+        let return_representation = options.return_representation;
+        Ok(PutOp {
+            origin,
+            key,
+            is_delete: content.is_tombstone(),
+            held: content.bytes(),
+            content: Some(content),
+            seen,
+            write,
+            retry,
+            return_representation,
+            deadline,
+            tally,
+            stage: Stage::Loading,
+        })
+    }
+
+    /// The record is here: writes into it. Returns whether it is to be sent to the owners.
+    pub(super) fn coordinate(&mut self, now: Instant, id: OpId, key: &Key, stored: &mut Stored) -> bool {
+        // The deadline may have passed while the record was loading; then nothing is written, as the client was told.
+        let Some(Op::Put(mut op)) = self.ops.remove(&id) else {
+            return false;
+        };
+        // Owners may have gone while the record was loading, or the disk may have filled up. Up to here that is no harm.
+        let may_write = match self.gate.is_closed(now) {
+            true => Err(disk_refuses()),
+            false => self.check_available("acks", key, &op.tally),
+        };
+        let written = match may_write {
+            Ok(()) => self.write(&mut op, key, stored),
+            Err(failure) => Err(Refused::Because(failure)),
+        };
+        match written {
+            Ok(mut seen) => {
+                let record = stored.record().expect("it was written a moment ago");
+                if planted::is(4) {
+                    seen = Seen::all_of(record);
+                }
+                let context = self.config.context_keys.seal(&seen, key);
+                let view = op.return_representation.then(|| self.view(record, key));
+                op.stage = Stage::Sent { context, view };
+                op.tally.ask(self.me);
+                self.ops.insert(id, Op::Put(op));
+                true
+            }
+            Err(Refused::Unreadable) => {
+                self.ops.insert(id, Op::Put(op));
+                self.cannot_coordinate(now, id);
+                false
+            }
+            Err(Refused::Because(failure)) => {
+                self.timers.remove(&(op.deadline, id, Timer::Deadline));
+                self.refuse(op.origin, failure);
+                false
+            }
+        }
+    }
+
+    /// Applies the write to the record, unless it is there already. Returns what the writer has seen then: the dots that it had, the
+    /// new one, and its own write. (What it had seen before is known as overwritten, wherever its write is.)
+    fn write(&mut self, op: &mut PutOp, key: &Key, stored: &mut Stored) -> Result<Seen, Refused> {
+        let content = op.content.take().expect("a write is coordinated once");
+        let write = op.write;
+        let mut context = op.seen.as_ref().map_or_else(Context::new, |seen| seen.context.clone());
+        let properties = self.config.buckets.of(key.bucket());
+        let record = stored.record()?;
+        match record.known(&write) {
+            Known::Live(dot) => context.insert(dot),
+            Known::Overwritten => {}
+            Known::Reused => {
+                let detail = "this idempotency key was used for another write under this key: another value, or the same one with another context; \
+                     send a retry exactly as its first try, and use a new idempotency key for a new write";
+                return Err(Refused::Because(Failure::not_applied(Code::IdempotencyReuse, detail)));
+            }
+            Known::New => {
+                let covered = covered(properties, op.seen.as_ref(), op.retry, record)?;
+                check_room(properties, record, &covered, &content)?;
+                let partition = self.config.ring.partition_of(key.token());
+                let dot = self.vnodes.mint(partition, stored)?;
+                let mut record = stored.record()?.clone();
+                let (request, basis) = (write.request, write.basis);
+                let sibling = Sibling {
+                    dot,
+                    request,
+                    basis,
+                    content,
+                };
+                record.write(&covered, sibling);
+                stored.replace(record, Some(dot.actor));
+                context.insert(dot);
+            }
+        }
+        let writes = [write].into_iter().collect();
+        Ok(Seen { context, writes })
+    }
+
+    /// Sends the record, as it is after this round's writes, to the other owners.
+    pub(super) fn send_replicas(&mut self, now: Instant, id: OpId, record: &Bytes) {
+        let Some(Op::Put(op)) = self.ops.get_mut(&id) else {
+            return;
+        };
+        let key = op.key.clone();
+        let owners: Vec<NodeIndex> = op.tally.unasked().collect();
+        for node in owners {
+            if record.len() > RECORD_BYTES_MAX {
+                op.tally.settle(now, node, ReplicaState::Overloaded);
+            } else if self.peers.is_up(node) {
+                op.tally.ask(node);
+                let message = Replicate {
+                    id: id.0,
+                    key: key.clone(),
+                    record: record.clone(),
+                };
+                self.effects.push_back(super::Effect::Send {
+                    to: node,
+                    message: PeerMessage::Replicate(message),
+                });
+            } else {
+                op.tally.settle(now, node, ReplicaState::Down);
+            }
+        }
+        if planted::is(7) && usize::from(op.tally.need()) <= op.tally.promised() {
+            return self.put_reply(now, id);
+        }
+        self.put_decide(now, id);
+    }
+
+    /// An owner has answered, or will not answer any more.
+    pub(super) fn put_answer(&mut self, now: Instant, id: OpId, from: NodeIndex, state: ReplicaState) {
+        if let Some(Op::Put(op)) = self.ops.get_mut(&id)
+            && op.tally.settle(now, from, state)
+        {
+            self.put_decide(now, id);
+        }
+    }
+
+    fn put_decide(&mut self, now: Instant, id: OpId) {
+        let Some(Op::Put(op)) = self.ops.get(&id) else { return };
+        if matches!(op.stage, Stage::Sent { .. }) {
+            match op.tally.verdict() {
+                Verdict::Met => self.put_reply(now, id),
+                Verdict::Lost => self.put_fail(now, id, ReplicaState::Waiting),
+                Verdict::Pending => {}
+            }
+        }
+    }
+
+    fn put_reply(&mut self, now: Instant, id: OpId) {
+        let Some(op) = self.end_put(id) else { return };
+        if let Stage::Sent { context, view } = op.stage {
+            let replicas = op.tally.reports(now, ReplicaState::Waiting);
+            match op.is_delete {
+                true => self.counters.deletes += 1,
+                false => self.counters.puts += 1,
+            }
+            self.reply(
+                op.origin,
+                Ok(Reply::Written {
+                    context,
+                    view,
+                    replicas,
+                }),
+            );
+        }
+    }
+
+    /// Too few acks: what became of the write is unknown. `late` is how those are reported who have not answered.
+    fn put_fail(&mut self, now: Instant, id: OpId, late: ReplicaState) {
+        let Some(op) = self.end_put(id) else { return };
+        let replicas = op.tally.reports(now, late);
+        let mut detail = op.tally.explain("acks", &replicas, &self.config.ring);
+        detail
+            .push_str("; the write may have been applied, so send it again under the same id or read before you go on");
+        self.counters.quorum_failures += 1;
+        self.reply(
+            op.origin,
+            Err(Failure {
+                code: Code::QuorumNotMet,
+                outcome: Outcome::Unknown,
+                detail,
+                replicas,
+            }),
+        );
+    }
+
+    pub(super) fn put_deadline(&mut self, now: Instant, id: OpId) {
+        let Some(Op::Put(op)) = self.ops.get(&id) else { return };
+        if matches!(op.stage, Stage::Sent { .. }) {
+            return self.put_fail(now, id, ReplicaState::TimedOut);
+        }
+        let detail = "this node's disk did not answer in time; nothing was written";
+        let failure = Failure::not_applied(Code::DeadlineExceeded, detail);
+        if let Some(op) = self.end_put(id) {
+            self.refuse(op.origin, failure);
+        }
+    }
+
+    /// The local record cannot be read, so this node cannot coordinate: it does not know what it would overwrite.
+    pub(super) fn cannot_coordinate(&mut self, now: Instant, id: OpId) {
+        let Some(op) = self.end_put(id) else { return };
+        let mut tally = op.tally;
+        tally.settle(now, self.me, ReplicaState::ReadFailed);
+        let detail = "this node could not read its disk, so it cannot coordinate the write; nothing was written, ask another node";
+        let mut failure = Failure::not_applied(Code::Unavailable, detail);
+        failure.replicas = tally.reports(now, ReplicaState::Waiting);
+        self.refuse(op.origin, failure);
+    }
+
+    fn end_put(&mut self, id: OpId) -> Option<Box<PutOp>> {
+        let Some(Op::Put(op)) = self.ops.remove(&id) else {
+            return None;
+        };
+        self.timers.remove(&(op.deadline, id, Timer::Deadline));
+        Some(op)
+    }
+
+    /// The record as clients see it.
+    pub(super) fn view(&self, record: &Record, key: &Key) -> View {
+        let value = |content: &Content| match content {
+            Content::Value(value) => Some(value.clone()),
+            Content::Tombstone => None,
+        };
+        View {
+            context: (!record.is_empty()).then(|| self.config.context_keys.seal(&Seen::all_of(record), key)),
+            siblings: record.siblings().iter().map(|s| value(&s.content)).collect(),
+            live_hash: record.live_hash(),
+        }
+    }
+}

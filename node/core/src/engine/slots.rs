@@ -1,0 +1,256 @@
+//! Keys in memory: those being loaded, and those whose last write is not on disk yet.
+//!
+//! A slot makes everything that happens to one key happen in order. While the key is loading, work waits; when it is there, all that
+//! waits is done in one go and leaves at most one store. A written slot stays until its store is durable, so later work
+//! on the key needs no load and can wait for the sync: **a replica never answers with a version that it has not synced**
+//! (otherwise a read could return a write that a power cut then takes back).
+//!
+//! Rejected: letting each request load and store on its own. Two writes of one key in one burst would both start from the old
+//! record, and the second store would silently undo the first.
+
+use super::StoreTicket;
+use super::stored::Stored;
+use super::{LoadId, OpId};
+use crate::key::Key;
+use crate::message::{Held, Refusal};
+use bytes::Bytes;
+use quorate_ring::NodeIndex;
+use std::collections::{BTreeMap, VecDeque};
+
+/// Something to do with a key once it is in memory.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// Write for a client.
+    Coordinate(OpId),
+    /// The local half of a read for a client.
+    Read(OpId),
+    /// Merge a record for another coordinator.
+    Merge {
+        /// Who.
+        from: NodeIndex,
+        /// Its number for this.
+        id: u64,
+        /// The record's bytes.
+        record: Bytes,
+    },
+    /// Read for another coordinator.
+    Fetch {
+        /// Who.
+        from: NodeIndex,
+        /// Its number for this.
+        id: u64,
+        /// Hash of what it has.
+        have: Option<u64>,
+    },
+}
+
+/// Something to say once a key is on disk as it is now.
+#[derive(Debug)]
+pub(super) enum Waiter {
+    /// The local ack of a write.
+    LocalAck(OpId),
+    /// The local answer of a read.
+    LocalRead(OpId, Bytes),
+    /// An ack for another coordinator.
+    MergeAck(NodeIndex, u64, Result<(), Refusal>),
+    /// An answer for another coordinator.
+    FetchAnswer(NodeIndex, u64, Result<Held, Refusal>),
+}
+
+/// One key in memory.
+#[derive(Debug, Default)]
+pub(super) struct Slot {
+    /// The load that is under way. Invariant: `loading` and `stored` are never both set.
+    pub(super) loading: Option<LoadId>,
+    /// The record, once loaded.
+    pub(super) stored: Option<Stored>,
+    /// Work that waits for the load.
+    pub(super) waiting: Vec<Work>,
+    /// The newest store of this key that is not durable yet.
+    pub(super) unsynced: Option<StoreTicket>,
+}
+
+/// All keys in memory, and who waits for which store.
+#[derive(Debug, Default)]
+pub(super) struct Slots {
+    slots: BTreeMap<Key, Slot>,
+    loads: BTreeMap<LoadId, Key>,
+    /// One entry a store that is not durable, in order. Invariant: tickets run without a gap.
+    syncing: VecDeque<Syncing>,
+    next_load: u64,
+    next_ticket: u64,
+    /// Work that waits for loads, and waiters for stores.
+    queued: usize,
+}
+
+/// A store on its way to disk.
+#[derive(Debug)]
+pub(super) struct Syncing {
+    pub(super) ticket: StoreTicket,
+    pub(super) key: Key,
+    pub(super) waiters: Vec<Waiter>,
+    /// Whether dots were minted in it.
+    minted: bool,
+    failed: bool,
+}
+
+/// A store that was refused.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) key: Key,
+    pub(super) waiters: Vec<Waiter>,
+    /// Whether dots were minted in it, which other owners may have by now.
+    pub(super) minted: bool,
+}
+
+impl Slots {
+    /// How many keys are in memory.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether `max` keys are in memory, or as many things wait for keys: a hot key may have many.
+    pub(super) fn are_full(&self, max: usize) -> bool {
+        self.slots.len() >= max || self.queued >= max
+    }
+
+    /// Takes the slot of a key out, to be put back by [`Slots::put_back`]; a new one if there is none.
+    pub(super) fn take(&mut self, key: &Key) -> Slot {
+        self.slots.remove(key).unwrap_or_default()
+    }
+
+    /// Puts a slot back, unless nothing holds it in memory.
+    pub(super) fn put_back(&mut self, key: Key, slot: Slot) {
+        if slot.loading.is_some() || slot.unsynced.is_some() {
+            self.slots.insert(key, slot);
+        }
+    }
+
+    /// Lets work wait for the slot's load.
+    pub(super) fn enqueue(&mut self, slot: &mut Slot, work: Work) {
+        self.queued += 1;
+        slot.waiting.push(work);
+    }
+
+    /// The work that waited for the slot's load.
+    pub(super) fn dequeue(&mut self, slot: &mut Slot) -> Vec<Work> {
+        self.queued -= slot.waiting.len();
+        std::mem::take(&mut slot.waiting)
+    }
+
+    /// Starts a load of the slot.
+    pub(super) fn begin_load(&mut self, key: &Key, slot: &mut Slot) -> LoadId {
+        self.next_load += 1;
+        let load = LoadId(self.next_load);
+        self.loads.insert(load, key.clone());
+        slot.loading = Some(load);
+        slot.stored = None;
+        load
+    }
+
+    /// The key of a load that has ended; `None` for an answer that nobody waits for.
+    pub(super) fn end_load(&mut self, load: LoadId) -> Option<Key> {
+        let key = self.loads.remove(&load)?;
+        let current = self.slots.get(&key).is_some_and(|slot| slot.loading == Some(load));
+        current.then_some(key)
+    }
+
+    /// Numbers a store of the slot. `minted`: dots were minted in it.
+    pub(super) fn begin_store(&mut self, key: &Key, slot: &mut Slot, minted: bool) -> StoreTicket {
+        self.next_ticket += 1;
+        let ticket = StoreTicket(self.next_ticket);
+        slot.unsynced = Some(ticket);
+        self.syncing.push_back(Syncing {
+            ticket,
+            key: key.clone(),
+            waiters: Vec::new(),
+            minted,
+            failed: false,
+        });
+        ticket
+    }
+
+    /// Lets waiters wait for a store. Gives them back if the store is durable already.
+    pub(super) fn wait(&mut self, ticket: StoreTicket, waiters: Vec<Waiter>) -> Option<Vec<Waiter>> {
+        let count = waiters.len();
+        match self.entry(ticket) {
+            Some(entry) => {
+                entry.waiters.extend(waiters);
+                self.queued += count;
+                None
+            }
+            None => Some(waiters),
+        }
+    }
+
+    /// The next store that is durable now that all up to `upto` are. Its slot leaves memory if that was the last.
+    pub(super) fn next_durable(&mut self, upto: StoreTicket) -> Option<Syncing> {
+        if self.syncing.front()?.ticket > upto {
+            return None;
+        }
+        let done = self.syncing.pop_front()?;
+        self.queued -= done.waiters.len();
+        self.forget(&done.key, done.ticket, None);
+        Some(done)
+    }
+
+    /// Takes note that a store was refused. Its entry stays in its place, so that tickets run on, until it is the oldest.
+    pub(super) fn fail_store(&mut self, ticket: StoreTicket) -> Option<Failed> {
+        let entry = self.entry(ticket).filter(|entry| !entry.failed)?;
+        entry.failed = true;
+        let failed = Failed {
+            key: entry.key.clone(),
+            waiters: std::mem::take(&mut entry.waiters),
+            minted: entry.minted,
+        };
+        self.queued -= failed.waiters.len();
+        // What is on disk now is what an earlier store of the key left, and that may still have to be synced.
+        let earlier = self.syncing.iter().rev().find(|e| !e.failed && e.key == failed.key);
+        let earlier = earlier.map(|e| e.ticket);
+        self.forget(&failed.key, ticket, earlier);
+        while self.syncing.front().is_some_and(|entry| entry.failed) {
+            self.syncing.pop_front();
+        }
+        Some(failed)
+    }
+
+    /// Puts another store, or none, in the place of a slot's newest one, if that is `ticket`.
+    fn forget(&mut self, key: &Key, ticket: StoreTicket, instead: Option<StoreTicket>) {
+        if let Some(slot) = self.slots.get_mut(key)
+            && slot.unsynced == Some(ticket)
+        {
+            slot.unsynced = instead;
+            if slot.loading.is_none() && instead.is_none() {
+                self.slots.remove(key);
+            }
+        }
+    }
+
+    fn entry(&mut self, ticket: StoreTicket) -> Option<&mut Syncing> {
+        let first = self.syncing.front()?.ticket;
+        let at = ticket.0.checked_sub(first.0)?;
+        self.syncing.get_mut(usize::try_from(at).ok()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn stores_that_are_refused_leave_nothing_behind() {
+        let mut slots = Slots::default();
+        let key = Key::new(b"bucket", b"key", None).unwrap();
+        for n in 1..10 {
+            let mut slot = slots.take(&key);
+            let ticket = slots.begin_store(&key, &mut slot, n % 2 == 0);
+            slots.put_back(key.clone(), slot);
+            assert!(slots.wait(ticket, vec![Waiter::LocalAck(OpId(n))]).is_none());
+            let failed = slots.fail_store(ticket).unwrap();
+            assert_eq!((failed.waiters.len(), failed.minted), (1, n % 2 == 0));
+            assert!(slots.fail_store(ticket).is_none());
+            assert_eq!((slots.len(), slots.syncing.len(), slots.queued), (0, 0, 0));
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! What a node stores under a key: the record, and the local mark "this memory is mine".
+//!
+//! ```text
+//! length of the mark u8 (0: none) ‖ postcard(actor) ‖ the record's canonical bytes
+//! ```
+//!
+//! The mark never leaves the node. It says under which actor this vnode may go on counting for the key, and it is in the same bytes
+//! as the record, so that the two cannot part: a record that is lost, rolled back or overwritten takes its mark with it.
+//!
+//! Records are decoded only when somebody looks inside. Most reads by other coordinators compare a hash of the bytes and are done.
+
+use crate::dot::Actor;
+use crate::record::{MalformedRecord, Record};
+use bytes::Bytes;
+
+/// A record with its mark, as bytes and, once somebody looked, decoded. Invariant: `encoded` is canonical, and `decoded` is the same record.
+#[derive(Clone, Debug)]
+pub(super) struct Stored {
+    mark: Option<Actor>,
+    encoded: Bytes,
+    decoded: Option<Record>,
+}
+
+/// Bytes on disk that are not what [`Stored::payload`] writes.
+#[derive(Debug)]
+pub(super) struct MalformedPayload;
+
+impl Stored {
+    /// Nothing stored yet.
+    pub(super) fn empty() -> Stored {
+        let record = Record::default();
+        Stored {
+            mark: None,
+            encoded: record.encode(),
+            decoded: Some(record),
+        }
+    }
+
+    /// Takes what storage returned.
+    pub(super) fn parse(payload: Option<Bytes>) -> Result<Stored, MalformedPayload> {
+        let Some(payload) = payload else {
+            return Ok(Stored::empty());
+        };
+        let length = usize::from(*payload.first().ok_or(MalformedPayload)?);
+        let mark = payload.get(1..=length).ok_or(MalformedPayload)?;
+        let mark = match length {
+            0 => None,
+            _ => Some(postcard::from_bytes(mark).map_err(|_| MalformedPayload)?),
+        };
+        Ok(Stored {
+            mark,
+            encoded: payload.slice(length + 1..),
+            decoded: None,
+        })
+    }
+
+    /// What storage is to keep.
+    pub(super) fn payload(&self) -> Bytes {
+        let mut bytes = Vec::with_capacity(20 + self.encoded.len());
+        bytes.push(0);
+        if let Some(mark) = &self.mark {
+            bytes = postcard::to_extend(mark, bytes).expect("a vector grows, and actors serialize");
+            bytes[0] = (bytes.len() - 1) as u8;
+        }
+        bytes.extend_from_slice(&self.encoded);
+        bytes.into()
+    }
+
+    /// Under which actor this vnode may go on counting, if the actor's life is still its own.
+    pub(super) fn mark(&self) -> Option<Actor> {
+        self.mark
+    }
+
+    /// The record's canonical bytes.
+    pub(super) fn encoded(&self) -> &Bytes {
+        &self.encoded
+    }
+
+    /// The record.
+    pub(super) fn record(&mut self) -> Result<&Record, MalformedRecord> {
+        let record = match self.decoded.take() {
+            Some(record) => record,
+            None => Record::decode(&self.encoded)?,
+        };
+        Ok(self.decoded.insert(record))
+    }
+
+    /// Changes the record, and the mark with it.
+    pub(super) fn replace(&mut self, record: Record, mark: Option<Actor>) {
+        self.encoded = record.encode();
+        self.decoded = Some(record);
+        self.mark = mark;
+    }
+
+    /// Merges a record that another node sent. Returns whether anything changed.
+    pub(super) fn merge(&mut self, encoded: &Bytes) -> Result<bool, MalformedRecord> {
+        if *encoded == self.encoded {
+            return Ok(false);
+        }
+        let incoming = Record::decode(encoded)?;
+        let mut merged = self.record()?.clone();
+        merged.merge(&incoming);
+        merged.settle_retries();
+        let before = std::mem::replace(&mut self.encoded, merged.encode());
+        self.decoded = Some(merged);
+        Ok(before != self.encoded)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_mark_survives_storage_and_is_not_in_the_record() {
+        let mut stored = Stored::empty();
+        let mark = Some(Actor {
+            life: u64::MAX,
+            epoch: u64::MAX,
+        });
+        stored.replace(Record::default(), mark);
+        let again = Stored::parse(Some(stored.payload())).unwrap();
+        assert_eq!(again.mark(), mark);
+        assert_eq!(again.encoded(), Stored::empty().encoded());
+    }
+
+    proptest! {
+        #[test]
+        fn rubbish_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+            if let Ok(mut stored) = Stored::parse(Some(bytes.into())) {
+                let _ = stored.record();
+            }
+        }
+    }
+}

@@ -1,0 +1,380 @@
+//! Several engines, their network and their disks, in memory and on a clock that a test turns.
+
+use super::asks::key;
+use crate::bucket::BucketProperties;
+use crate::dot::Dot;
+use crate::engine::{
+    Effect, Engine, EngineConfig, Input, LoadFailed, LoadId, RequestHandle, StoreTicket, stored::Stored,
+};
+use crate::key::Key;
+use crate::message::PeerMessage;
+use crate::record::Record;
+use crate::request::{Operation, RequestId, Response};
+use crate::seal::{ContextKey, ContextKeys};
+use crate::time::Instant;
+use bytes::Bytes;
+use quorate_ring::{Member, NodeId, NodeIndex, Ring, RingVersion};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What every request is given.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(1);
+
+/// One node's disk, and what a test keeps it from doing.
+#[derive(Default)]
+pub(super) struct Disk {
+    /// What loads see.
+    pub(super) applied: BTreeMap<Key, Bytes>,
+    /// What survives a crash.
+    synced: BTreeMap<Key, Bytes>,
+    last: StoreTicket,
+    loads: Vec<(LoadId, Key)>,
+    pub(super) holds_syncs: bool,
+    pub(super) holds_loads: bool,
+    pub(super) refuses_stores: bool,
+    pub(super) fails_loads: bool,
+    /// How many stores it was asked for.
+    pub(super) stores: usize,
+}
+
+/// A cluster. Nodes are named by their index, in the order of the ring's members.
+pub(super) struct Cluster {
+    pub(super) engines: Vec<Engine>,
+    pub(super) disks: Vec<Disk>,
+    pub(super) now: Instant,
+    /// Everything that was sent, in order: from, to, what.
+    pub(super) sent: Vec<(usize, usize, PeerMessage)>,
+    network: VecDeque<(usize, usize, PeerMessage)>,
+    linked: BTreeSet<(usize, usize)>,
+    /// Links that keep what is sent, and what they keep.
+    held: BTreeMap<(usize, usize), Vec<PeerMessage>>,
+    replies: BTreeMap<RequestHandle, Response>,
+    asked: u64,
+    dots: BTreeMap<(Key, Dot), (RequestId, u64)>,
+}
+
+/// A configuration of `nodes` nodes, as node `me` has it.
+pub(super) fn config(nodes: usize, me: usize, seed: u8) -> EngineConfig {
+    let id = |node: usize| NodeId([node as u8 + 1; 16]);
+    let member = |node: usize| Member {
+        id: id(node),
+        name: format!("n{}", node + 1),
+        zone: format!("z{}", node + 1),
+        weight: 100,
+        quic: String::new(),
+        http: String::new(),
+    };
+    let ring = Ring::new(RingVersion(1), 4, (0..nodes).map(member).collect()).unwrap();
+    EngineConfig {
+        me: id(me),
+        ring: Arc::new(ring),
+        seed: [seed; 32],
+        context_keys: ContextKeys::new(ContextKey { id: 1, secret: [9; 32] }, vec![]),
+        buckets: Default::default(),
+        limits: Default::default(),
+    }
+}
+
+impl Cluster {
+    /// Nodes that are all connected.
+    pub(super) fn new(nodes: usize) -> Cluster {
+        Cluster::with(nodes, |_| {})
+    }
+
+    /// The same, with the properties of all buckets changed.
+    pub(super) fn with_bucket(nodes: usize, change: impl Fn(&mut BucketProperties)) -> Cluster {
+        Cluster::with(nodes, |config| change(&mut config.buckets.defaults))
+    }
+
+    /// The same, with each configuration changed.
+    pub(super) fn with(nodes: usize, change: impl Fn(&mut EngineConfig)) -> Cluster {
+        let engine = |me| {
+            let mut config = config(nodes, me, me as u8);
+            change(&mut config);
+            Engine::new(config)
+        };
+        let mut cluster = Cluster {
+            engines: (0..nodes).map(engine).collect(),
+            disks: (0..nodes).map(|_| Disk::default()).collect(),
+            now: Instant(1_000_000),
+            sent: Vec::new(),
+            network: VecDeque::new(),
+            linked: BTreeSet::new(),
+            held: BTreeMap::new(),
+            replies: BTreeMap::new(),
+            asked: 0,
+            dots: BTreeMap::new(),
+        };
+        for a in 0..nodes {
+            (0..a).for_each(|b| cluster.connect(a, b));
+        }
+        cluster
+    }
+
+    pub(super) fn connect(&mut self, a: usize, b: usize) {
+        for (from, to) in [(a, b), (b, a)] {
+            self.linked.insert((from, to));
+            self.input(from, Input::PeerUp(index(to)));
+        }
+    }
+
+    pub(super) fn disconnect(&mut self, a: usize, b: usize) {
+        for (from, to) in [(a, b), (b, a)] {
+            self.held.remove(&(from, to));
+            self.network.retain(|m| (m.0, m.1) != (from, to));
+            if self.linked.remove(&(from, to)) {
+                self.input(from, Input::PeerDown(index(to)));
+            }
+        }
+        self.run();
+    }
+
+    /// Cuts a node off from all others.
+    pub(super) fn isolate(&mut self, node: usize) {
+        (0..self.engines.len())
+            .filter(|&other| other != node)
+            .for_each(|other| self.disconnect(node, other));
+    }
+
+    /// The process ends: what was not synced is gone. It comes back at once with fresh entropy, and connects to all.
+    pub(super) fn crash(&mut self, node: usize, seed: u8) {
+        self.isolate(node);
+        let mut config = self.engines[node].config().clone();
+        config.seed = [seed; 32];
+        self.engines[node] = Engine::new(config);
+        let synced = std::mem::take(&mut self.disks[node].synced);
+        self.disks[node] = Disk {
+            applied: synced.clone(),
+            synced,
+            ..Disk::default()
+        };
+        (0..self.engines.len())
+            .filter(|&other| other != node)
+            .for_each(|other| self.connect(node, other));
+    }
+
+    /// Keeps what is sent from one node to another until [`Cluster::release`].
+    pub(super) fn hold(&mut self, from: usize, to: usize) {
+        self.held.entry((from, to)).or_default();
+    }
+
+    pub(super) fn release(&mut self, from: usize, to: usize) {
+        for message in self.held.remove(&(from, to)).unwrap_or_default() {
+            self.network.push_back((from, to, message));
+        }
+        self.run();
+    }
+
+    /// The disk syncs what it holds, and again at once from now on.
+    pub(super) fn release_syncs(&mut self, node: usize) {
+        self.disks[node].holds_syncs = false;
+        self.sync(node);
+        self.run();
+    }
+
+    /// The disk answers the loads that it holds, and again at once from now on.
+    pub(super) fn release_loads(&mut self, node: usize) {
+        self.disks[node].holds_loads = false;
+        for (load, key) in std::mem::take(&mut self.disks[node].loads) {
+            self.answer_load(node, load, &key);
+        }
+        self.run();
+    }
+
+    /// Sends a request to a node, and lets everything happen that can happen without time passing.
+    pub(super) fn begin(&mut self, node: usize, operation: Operation) -> RequestHandle {
+        let handle = self.begin_quietly(node, operation);
+        self.run();
+        handle
+    }
+
+    /// The same, but lets nothing happen yet.
+    pub(super) fn begin_quietly(&mut self, node: usize, operation: Operation) -> RequestHandle {
+        self.asked += 1;
+        let (handle, timeout) = (RequestHandle(self.asked), TIMEOUT);
+        self.input(
+            node,
+            Input::Request {
+                handle,
+                operation,
+                timeout,
+            },
+        );
+        handle
+    }
+
+    /// The reply to a request, if it has come.
+    pub(super) fn reply(&self, handle: RequestHandle) -> Option<Response> {
+        self.replies.get(&handle).cloned()
+    }
+
+    /// Sends a request whose reply comes without time passing.
+    pub(super) fn ask(&mut self, node: usize, operation: Operation) -> Response {
+        let handle = self.begin(node, operation);
+        self.reply(handle).expect("the reply comes at once")
+    }
+
+    /// Sends a request, and turns the clock until its reply comes.
+    pub(super) fn wait(&mut self, node: usize, operation: Operation) -> Response {
+        let handle = self.begin(node, operation);
+        self.wait_for(handle)
+    }
+
+    pub(super) fn wait_for(&mut self, handle: RequestHandle) -> Response {
+        let limit = self.now + 2 * TIMEOUT;
+        while self.reply(handle).is_none() {
+            let next = self.engines.iter().filter_map(Engine::poll_timeout).min();
+            self.advance_to(next.expect("somebody waits for something"));
+            assert!(self.now < limit, "no reply in time");
+        }
+        self.reply(handle).unwrap()
+    }
+
+    /// Lets time pass. Timers fire when they are due.
+    pub(super) fn advance(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        while let Some(next) = self.engines.iter().filter_map(Engine::poll_timeout).min()
+            && next <= end
+        {
+            self.advance_to(next);
+        }
+        self.advance_to(end);
+    }
+
+    fn advance_to(&mut self, at: Instant) {
+        self.now = self.now.max(at);
+        (0..self.engines.len()).for_each(|node| self.input(node, Input::Tick));
+        self.run();
+    }
+
+    pub(super) fn input(&mut self, node: usize, input: Input) {
+        self.engines[node].handle(self.now, input);
+    }
+
+    /// Carries out effects until there are none.
+    pub(super) fn run(&mut self) {
+        loop {
+            for node in 0..self.engines.len() {
+                while let Some(effect) = self.engines[node].poll_effect() {
+                    self.carry_out(node, effect);
+                }
+            }
+            let Some((from, to, message)) = self.network.pop_front() else {
+                return;
+            };
+            let from = index(from);
+            self.input(to, Input::Message { from, message });
+        }
+    }
+
+    fn carry_out(&mut self, node: usize, effect: Effect) {
+        match effect {
+            Effect::Send { to, message } => self.send(node, usize::from(to.0), message),
+            Effect::Reply { handle, response } => {
+                assert!(self.replies.insert(handle, response).is_none(), "one reply a request");
+            }
+            Effect::Load { load, key } if self.disks[node].holds_loads => self.disks[node].loads.push((load, key)),
+            Effect::Load { load, key } => self.answer_load(node, load, &key),
+            Effect::Store { ticket, key, payload } => self.store(node, ticket, key, payload),
+        }
+    }
+
+    fn send(&mut self, from: usize, to: usize, message: PeerMessage) {
+        if let PeerMessage::Replicate(m) = &message {
+            self.check_dots(&m.key, &Record::decode(&m.record).unwrap());
+        }
+        self.sent.push((from, to, message.clone()));
+        if let Some(held) = self.held.get_mut(&(from, to)) {
+            held.push(message);
+        } else if self.linked.contains(&(from, to)) {
+            self.network.push_back((from, to, message));
+        }
+    }
+
+    fn answer_load(&mut self, node: usize, load: LoadId, key: &Key) {
+        let disk = &self.disks[node];
+        let result = match disk.fails_loads {
+            true => Err(LoadFailed),
+            false => Ok(disk.applied.get(key).cloned()),
+        };
+        self.input(node, Input::Loaded { load, result });
+    }
+
+    fn store(&mut self, node: usize, ticket: StoreTicket, key: Key, payload: Bytes) {
+        let record = stored(&payload);
+        self.check_dots(&key, &record);
+        let disk = &mut self.disks[node];
+        disk.stores += 1;
+        assert!(ticket > disk.last, "tickets rise");
+        disk.last = ticket;
+        if disk.refuses_stores {
+            return self.input(node, Input::StoreFailed(ticket));
+        }
+        disk.applied.insert(key, payload);
+        if !disk.holds_syncs {
+            self.sync(node);
+        }
+    }
+
+    fn sync(&mut self, node: usize) {
+        let disk = &mut self.disks[node];
+        disk.synced = disk.applied.clone();
+        let last = disk.last;
+        self.input(node, Input::Durable(last));
+    }
+
+    /// No dot of a key stands for two writes.
+    fn check_dots(&mut self, key: &Key, record: &Record) {
+        for sibling in record.siblings() {
+            let write = (sibling.request, sibling.content.payload_hash());
+            let first = *self.dots.entry((key.clone(), sibling.dot)).or_insert(write);
+            assert_eq!(first, write, "{:?} was minted twice", sibling.dot);
+        }
+    }
+
+    /// The owners of the test's key, and a node that is none.
+    pub(super) fn owners_and_stranger(&self) -> (Vec<usize>, usize) {
+        let ring = &self.engines[0].config().ring;
+        let owners = ring.owners(ring.partition_of(key().token()), 3);
+        let owners: Vec<usize> = owners.iter().map(|node| usize::from(node.0)).collect();
+        let stranger = (0..self.engines.len()).find(|node| !owners.contains(node));
+        (owners, stranger.expect("there are more nodes than owners"))
+    }
+
+    /// To whom `from` sent messages that `is` picks, in order.
+    pub(super) fn sent_to(&self, from: usize, is: impl Fn(&PeerMessage) -> bool) -> Vec<usize> {
+        let picked = self.sent.iter().filter(|(sender, _, m)| *sender == from && is(m));
+        picked.map(|&(_, to, _)| to).collect()
+    }
+
+    /// What a node's disk holds under the test's key.
+    pub(super) fn record(&self, node: usize) -> Record {
+        match self.disks[node].applied.get(&key()) {
+            Some(payload) => stored(payload),
+            None => Record::default(),
+        }
+    }
+
+    /// The bytes of the record on a node's disk, with its mark.
+    pub(super) fn record_bytes(&self, node: usize) -> &[u8] {
+        &self.disks[node].applied[&key()]
+    }
+
+    /// Nothing is under way any more, and nobody waits for a timer.
+    pub(super) fn assert_idle(&self) {
+        for (node, engine) in self.engines.iter().enumerate() {
+            assert_eq!(engine.in_flight(), (0, 0), "node {node}");
+            assert_eq!(engine.poll_timeout(), None, "node {node}");
+        }
+    }
+}
+
+pub(super) fn index(node: usize) -> NodeIndex {
+    NodeIndex(node as u16)
+}
+
+fn stored(payload: &Bytes) -> Record {
+    let mut stored = Stored::parse(Some(payload.clone())).unwrap();
+    stored.record().unwrap().clone()
+}

@@ -1,0 +1,145 @@
+//! Requests for keys that the node does not own.
+
+use super::asks::{failed, get, is_forward, put, read, written};
+use super::cluster::{Cluster, TIMEOUT, index};
+use crate::engine::Input;
+use crate::message::{Forward, PeerMessage};
+use crate::request::{Code, Outcome, ReplicaState};
+use std::time::Duration;
+
+#[test]
+fn a_node_that_does_not_own_the_key_forwards_once() {
+    let mut cluster = Cluster::new(5);
+    let (owners, stranger) = cluster.owners_and_stranger();
+    written(cluster.ask(stranger, put(1, "a", None)));
+    assert_eq!(read(cluster.ask(stranger, get())).0, ["a"]);
+    let forwards = cluster.sent_to(stranger, is_forward);
+    assert_eq!(forwards.len(), 2);
+    assert!(forwards.iter().all(|to| owners.contains(to)));
+    assert!(cluster.record(stranger).is_empty());
+    assert_eq!(cluster.engines[stranger].counters().forwarded, 2);
+    cluster.assert_idle();
+}
+
+#[test]
+fn a_request_that_was_forwarded_to_a_node_that_does_not_own_the_key_goes_no_further() {
+    let mut cluster = Cluster::new(5);
+    let (owners, stranger) = cluster.owners_and_stranger();
+    let forward = Forward {
+        id: 7,
+        timeout_us: 1_000_000,
+        operation: put(1, "a", None),
+    };
+    let from = index(owners[0]);
+    let message = PeerMessage::Forward(forward);
+    cluster.input(stranger, Input::Message { from, message });
+    cluster.run();
+    let [(_, to, PeerMessage::ForwardReply(reply))] = &cluster.sent[..] else {
+        panic!("{:?}", cluster.sent);
+    };
+    assert_eq!((*to, reply.id), (owners[0], 7));
+    let failure = failed(reply.response.clone());
+    assert_eq!((failure.code, failure.outcome), (Code::NotOwner, Outcome::NotApplied));
+}
+
+#[test]
+fn a_forwarded_request_is_given_what_is_left_of_the_deadline() {
+    let mut cluster = Cluster::new(5);
+    let (owners, stranger) = cluster.owners_and_stranger();
+    for &a in &owners {
+        owners.iter().filter(|&&b| b != a).for_each(|&b| cluster.hold(a, b));
+    }
+    let start = cluster.now;
+    let failure = failed(cluster.wait(stranger, put(1, "a", None)));
+    // The owner's own answer, which says who timed out, comes before the forwarder gives up.
+    assert_eq!((failure.code, failure.outcome), (Code::QuorumNotMet, Outcome::Unknown));
+    assert_eq!(failure.replicas.len(), 3);
+    assert!(cluster.now.since(start) < TIMEOUT - Duration::from_millis(20));
+    cluster.assert_idle();
+}
+
+#[test]
+fn a_forwarded_write_whose_connection_is_lost_is_unknown_and_a_read_is_not_applied() {
+    let mut cluster = Cluster::new(5);
+    let (owners, stranger) = cluster.owners_and_stranger();
+    for (operation, outcome) in [(put(1, "a", None), Outcome::Unknown), (get(), Outcome::NotApplied)] {
+        owners.iter().for_each(|&owner| cluster.hold(stranger, owner));
+        let handle = cluster.begin(stranger, operation);
+        let to = *cluster.sent_to(stranger, is_forward).last().unwrap();
+        cluster.disconnect(stranger, to);
+        let failure = failed(cluster.reply(handle).unwrap());
+        assert_eq!((failure.code, failure.outcome), (Code::QuorumNotMet, outcome));
+        assert_eq!(failure.replicas[0].node, index(to));
+        assert_eq!(failure.replicas[0].state, ReplicaState::Lost);
+        cluster.connect(stranger, to);
+    }
+    cluster.assert_idle();
+}
+
+#[test]
+fn a_node_that_keeps_forwarded_requests_waiting_is_asked_last() {
+    let mut cluster = Cluster::new(5);
+    let (owners, stranger) = cluster.owners_and_stranger();
+    owners.iter().for_each(|&owner| cluster.hold(stranger, owner));
+    let failure = failed(cluster.wait(stranger, put(1, "a", None)));
+    assert_eq!(
+        (failure.code, failure.outcome),
+        (Code::DeadlineExceeded, Outcome::Unknown)
+    );
+    let slow = cluster.sent_to(stranger, is_forward)[0];
+    owners
+        .iter()
+        .filter(|&&owner| owner != slow)
+        .for_each(|&owner| cluster.release(stranger, owner));
+    for n in 2..8 {
+        written(cluster.ask(stranger, put(n, "b", None)));
+    }
+    cluster.release(stranger, slow);
+    cluster.sent.clear();
+    for n in 8..14 {
+        written(cluster.ask(stranger, put(n, "c", None)));
+    }
+    assert!(cluster.sent_to(stranger, is_forward).contains(&slow));
+    cluster.assert_idle();
+}
+
+#[test]
+fn with_no_owner_in_reach_nothing_is_sent() {
+    let mut cluster = Cluster::new(5);
+    let (owners, stranger) = cluster.owners_and_stranger();
+    owners.iter().for_each(|&owner| cluster.disconnect(stranger, owner));
+    for operation in [put(1, "a", None), get()] {
+        let failure = failed(cluster.ask(stranger, operation));
+        assert_eq!(
+            (failure.code, failure.outcome),
+            (Code::Unavailable, Outcome::NotApplied)
+        );
+        assert_eq!(failure.replicas.len(), 3);
+    }
+    assert!(cluster.sent.is_empty());
+}
+
+#[test]
+fn an_answer_to_a_forward_counts_only_from_the_node_that_had_it() {
+    let mut cluster = Cluster::new(5);
+    let (owners, stranger) = cluster.owners_and_stranger();
+    owners.iter().for_each(|&owner| cluster.hold(stranger, owner));
+    let handle = cluster.begin(stranger, get());
+    let (_, to, PeerMessage::Forward(forward)) = &cluster.sent[0] else {
+        panic!("no forward");
+    };
+    let (id, to) = (forward.id, *to);
+    let liar = *owners.iter().find(|&&owner| owner != to).unwrap();
+    let response = Err(crate::request::Failure::not_applied(Code::Stopping, "x"));
+    let message = PeerMessage::ForwardReply(crate::message::ForwardReply { id, response });
+    cluster.input(
+        stranger,
+        Input::Message {
+            from: index(liar),
+            message,
+        },
+    );
+    assert_eq!(cluster.reply(handle), None);
+    cluster.release(stranger, to);
+    assert_eq!(read(cluster.reply(handle).unwrap()).0.len(), 0);
+}
