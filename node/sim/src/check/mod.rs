@@ -1,0 +1,175 @@
+//! Checkers: what must be true of a history and of the state it left.
+//!
+//! Each promise has its own file, a pure function from [`Facts`] to violations, and tests on histories made by hand. None of them searches: each
+//! goes over the history once or a few times, so a thousand seeds a minute can afford all of them.
+//!
+//! What a write covers are the values that its client had been shown, and never what its context happens to say. A bug that makes contexts too
+//! large makes data vanish, and a checker that believed the contexts would find that in order.
+//!
+//! Rejected: a general consistency checker that searches for an explanation of the history. It is exponential, and it
+//! would say that something is wrong without saying which write was lost.
+
+mod loss;
+mod minimum;
+mod regular;
+mod siblings;
+mod values;
+
+#[cfg(test)]
+mod by_hand;
+
+use crate::history::{Fate, History, Write, WriteIndex};
+use crate::plan::Options;
+use crate::violation::{Promise, Violation};
+use crate::world::truth::Identity;
+use quorate_core::bucket::BlindWrites;
+use quorate_core::record::Record;
+use std::collections::BTreeSet;
+
+/// Everything that a checker may look at.
+pub(crate) struct Facts<'a> {
+    pub(crate) options: &'a Options,
+    pub(crate) history: &'a History,
+    /// The merge over all owners of each key, after healing.
+    pub(crate) finals: &'a [Record],
+    /// How many writes had begun when `finals` were taken. Later ones are not in there.
+    pub(crate) judged: usize,
+    /// Every write that some disk held at some time.
+    pub(crate) stored: &'a BTreeSet<Identity>,
+}
+
+/// The facts, with what several checkers need of them.
+pub(crate) struct Case<'a> {
+    pub(crate) facts: &'a Facts<'a>,
+    /// For each write those that may have covered it.
+    coverers: Vec<Vec<WriteIndex>>,
+    /// Writes of each key.
+    by_key: Vec<Vec<WriteIndex>>,
+}
+
+/// Runs every checker.
+pub(crate) fn all(facts: &Facts<'_>) -> Vec<Violation> {
+    let case = Case::new(facts);
+    let mut found = loss::check(&case);
+    found.extend(siblings::check(&case));
+    found.extend(values::check(&case));
+    found.extend(minimum::check(&case));
+    if !facts.options.forgets {
+        found.extend(regular::check(&case));
+    }
+    found
+}
+
+impl<'a> Case<'a> {
+    pub(crate) fn new(facts: &'a Facts<'a>) -> Case<'a> {
+        let writes = &facts.history.writes;
+        let mut coverers = vec![Vec::new(); writes.len()];
+        let mut by_key = vec![Vec::new(); facts.options.keys.len()];
+        for (index, write) in writes.iter().enumerate() {
+            by_key[write.key].push(index);
+            write
+                .covers
+                .iter()
+                .filter(|&&covered| covered != index)
+                .for_each(|&covered| coverers[covered].push(index));
+        }
+        let mut case = Case {
+            facts,
+            coverers,
+            by_key,
+        };
+        case.drop_unapplied();
+        case
+    }
+
+    /// Takes writes that had no effect out of the coverers.
+    fn drop_unapplied(&mut self) {
+        let mut coverers = std::mem::take(&mut self.coverers);
+        coverers
+            .iter_mut()
+            .for_each(|by| by.retain(|&index| self.may_be_applied(index)));
+        self.coverers = coverers;
+    }
+
+    /// Whether a write may have had an effect. Either some disk held it, or it was acknowledged, or so many later ids were remembered instead that
+    /// it may have been overwritten without a trace before its first sync.
+    pub(crate) fn may_be_applied(&self, index: WriteIndex) -> bool {
+        let write = &self.writes()[index];
+        match write.fate() {
+            Fate::Failed => false,
+            Fate::Acked => true,
+            Fate::Unknown => {
+                self.facts.stored.contains(&(write.request.unique, write.payload)) || self.is_beyond_window(index)
+            }
+        }
+    }
+
+    pub(crate) fn writes(&self) -> &'a [Write] {
+        &self.facts.history.writes
+    }
+
+    /// Those that had been shown this write, and may have been applied.
+    pub(crate) fn coverers(&self, of: WriteIndex) -> &[WriteIndex] {
+        &self.coverers[of]
+    }
+
+    pub(crate) fn of_key(&self, key: usize) -> &[WriteIndex] {
+        &self.by_key[key]
+    }
+
+    /// Whether the final state must tell of it.
+    pub(crate) fn is_judged(&self, index: WriteIndex) -> bool {
+        index < self.facts.judged
+    }
+
+    /// Whether it may have been coordinated more than once: sent again by its client, or by a network that repeats itself.
+    pub(crate) fn may_be_repeated(&self, index: WriteIndex) -> bool {
+        self.writes()[index].attempts.len() > 1 || self.facts.options.network.duplicate_pm > 0
+    }
+
+    /// Whether the bucket's policy let some blind write take this one away, without anybody having been shown it. Such a write covers what its
+    /// coordinator holds: anything that was sent before it was over.
+    pub(crate) fn may_be_replaced(&self, index: WriteIndex) -> bool {
+        let write = &self.writes()[index];
+        self.facts.options.properties(write.key).blind_writes == BlindWrites::Replace
+            && self.of_key(write.key).iter().any(|&other| {
+                let by = &self.writes()[other];
+                other != index
+                    && by.blind
+                    && by.attempts.iter().any(|a| !a.retry)
+                    && self.may_be_applied(other)
+                    && (by.attempts.len() > 1 || by.over_at() > write.start())
+            })
+    }
+
+    /// Whether so many younger writes of the key may have been overwritten that nobody remembers this one's id: then a late copy of it may come
+    /// back. The list goes by the stamps, not by when things happened.
+    pub(crate) fn is_beyond_window(&self, index: WriteIndex) -> bool {
+        let write = &self.writes()[index];
+        let younger = |&&other: &&WriteIndex| self.writes()[other].request > write.request;
+        self.of_key(write.key).iter().filter(younger).count() >= quorate_core::record::OVERWRITTEN_MAX
+    }
+}
+
+/// A line about a write, for reports.
+pub(crate) fn describe(case: &Case<'_>, index: WriteIndex) -> String {
+    let write = &case.writes()[index];
+    let kind = if write.is_delete() { "delete" } else { "put" };
+    let value = write
+        .value
+        .as_ref()
+        .and_then(|v| v.body.first_chunk::<8>())
+        .map_or(0, |id| u64::from_le_bytes(*id));
+    format!(
+        "write {index} ({kind} of key {}, value {value}, id {:x}, sent at {}, {} attempts, {:?})",
+        write.key,
+        write.request.unique,
+        write.start(),
+        write.attempts.len(),
+        write.fate()
+    )
+}
+
+pub(crate) fn broken(promise: Promise, detail: String) -> Violation {
+    Violation { promise, detail }
+}

@@ -1,0 +1,92 @@
+//! P2 and P11: siblings are exact, and a write has one effect.
+//!
+//! The lower bound of P2 is P1's. The upper bound is here: of the final siblings, none was overwritten by an acknowledged write whose client had
+//! been shown it, and none is there twice. A write that was sent once and came back breaks P2; one that was sent several times breaks
+//! P11, unless so many later ids were overwritten that the window of P11 is over.
+
+use super::{Case, broken, describe};
+use crate::history::Fate;
+use crate::violation::{Promise, Violation};
+use crate::world::truth::identity;
+use std::collections::BTreeSet;
+
+pub(super) fn check(case: &Case<'_>) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for record in case.facts.finals {
+        let mut seen = BTreeSet::new();
+        for sibling in record.siblings() {
+            let Some(index) = case.facts.history.by_identity(&sibling.request, identity(sibling).1) else {
+                continue;
+            };
+            if !seen.insert(index) {
+                found.push(broken(Promise::P11, format!("{} is live twice", describe(case, index))));
+            }
+            let by = case
+                .coverers(index)
+                .iter()
+                .find(|&&by| case.writes()[by].fate() == Fate::Acked && case.is_judged(by));
+            let Some(&by) = by else { continue };
+            let again = case.may_be_repeated(index);
+            if again && case.is_beyond_window(index) {
+                continue;
+            }
+            let promise = if again { Promise::P11 } else { Promise::P2 };
+            found.push(broken(
+                promise,
+                format!(
+                    "{} is live, and was overwritten by {}",
+                    describe(case, index),
+                    describe(case, by)
+                ),
+            ));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::by_hand::ByHand;
+    use crate::history::Attempt;
+    use crate::history::Ending::{Acked, Unknown};
+    use crate::violation::Promise::{P2, P11};
+
+    #[test]
+    fn an_overwritten_write_must_be_gone() {
+        let mut case = ByHand::new();
+        let first = case.put(0, Acked, &[]);
+        let second = case.put(20, Acked, &[first]);
+        case.leave(&[first, second]);
+        assert_eq!(case.broken(), [P2]);
+    }
+
+    #[test]
+    fn it_may_be_there_if_the_overwriting_one_is_not_certain() {
+        let mut case = ByHand::new();
+        let first = case.put(0, Acked, &[]);
+        case.put(20, Unknown, &[first]);
+        case.leave(&[first]);
+        assert_eq!(case.broken(), []);
+    }
+
+    #[test]
+    fn one_that_was_sent_twice_and_came_back_is_another_promise_until_its_window_is_over() {
+        let mut case = ByHand::new();
+        let first = case.put(0, Acked, &[]);
+        case.history.writes[first].attempts.push(Attempt {
+            start: 5,
+            end: Some(9),
+            ending: Acked,
+            w: 2,
+            retry: true,
+        });
+        let mut last = case.put(20, Acked, &[first]);
+        case.leave(&[first]);
+        assert!(case.broken().contains(&P11));
+        for at in 0..8 {
+            last = case.put(40 + 20 * at, Acked, &[last]);
+        }
+        case.leave(&[last]);
+        assert_eq!(case.broken(), []);
+    }
+}

@@ -1,0 +1,136 @@
+//! Faults of a plan: what goes wrong, and when.
+//!
+//! What a disk forgets for good is bounded: never more than one owner of the same key, or acknowledged writes would be lost by
+//! the plan and not by the protocol. Either one node of the run comes back empty, or single keys are forgotten, each by the one owner that
+//! [`KeyPlan::victim`](super::KeyPlan::victim) names.
+
+use super::options::Options;
+use super::{Fault, FaultKind};
+use crate::rng::Stream;
+
+pub(super) fn draw(rng: &mut Stream, options: &Options) -> Vec<Fault> {
+    let mut draw = Draw {
+        rng,
+        options,
+        faults: Vec::new(),
+    };
+    let wiped = (options.forgets && draw.rng.chance(400)).then(|| draw.rng.small(0, options.nodes - 1));
+    if options.forgets && wiped.is_none() {
+        draw.some(1000, 12, |rng, o| FaultKind::Forget {
+            key: rng.below(o.keys.len() as u64) as u8,
+        });
+    }
+    draw.some(450, 6, |rng, o| crash(rng, o, wiped));
+    draw.some(300, 5, |rng, _| FaultKind::PowerCut {
+        survive_pm: survive(rng),
+        down_ms: rng.range(20, 2_000) as u32,
+    });
+    draw.some(300, 4, |rng, _| FaultKind::CutAtAck {
+        down_ms: rng.range(20, 500) as u32,
+    });
+    draw.some(200, 4, |rng, o| FaultKind::CrashAtEffect {
+        node: node(rng, o),
+        effects: rng.range(1, 60) as u32,
+        down_ms: rng.range(20, 3_000) as u32,
+    });
+    draw.some(250, 4, |rng, o| FaultKind::Pause {
+        node: node(rng, o),
+        for_ms: duration(rng),
+    });
+    if options.nodes > 1 {
+        draw.some(400, 5, partition);
+        draw.some(350, 12, reset);
+    }
+    draw.some(150, 3, |rng, o| FaultKind::DiskFull {
+        node: node(rng, o),
+        for_ms: duration(rng),
+    });
+    draw.some(150, 3, |rng, o| FaultKind::Unreadable {
+        node: node(rng, o),
+        for_ms: duration(rng),
+    });
+    let mut faults = draw.faults;
+    faults.sort_by_key(|fault| fault.at_us);
+    faults
+}
+
+struct Draw<'a> {
+    rng: &'a mut Stream,
+    options: &'a Options,
+    faults: Vec<Fault>,
+}
+
+impl Draw<'_> {
+    /// In `per_mille` of all runs, one to `most` faults of a kind.
+    fn some(&mut self, per_mille: u16, most: u64, kind: impl Fn(&mut Stream, &Options) -> FaultKind) {
+        if !self.rng.chance(per_mille) {
+            return;
+        }
+        for _ in 0..self.rng.range(1, most) {
+            let at_us = self.rng.range(10_000, u64::from(self.options.horizon_ms) * 1000);
+            self.faults.push(Fault {
+                at_us,
+                kind: kind(self.rng, self.options),
+            });
+        }
+    }
+}
+
+fn node(rng: &mut Stream, options: &Options) -> u8 {
+    rng.small(0, options.nodes - 1)
+}
+
+/// Often nothing of what was not synced survives, sometimes all, else a part.
+fn survive(rng: &mut Stream) -> u16 {
+    [0, 1000, rng.range(0, 1000) as u16][rng.weighted(&[5, 1, 4])]
+}
+
+/// Short ones that nobody notices, and some beyond the patience of every connection.
+fn duration(rng: &mut Stream) -> u32 {
+    let (low, high) = rng.pick(&[(5, 100), (100, 2_000), (2_000, 9_000)]);
+    rng.range(low, high) as u32
+}
+
+fn crash(rng: &mut Stream, options: &Options, wiped: Option<u8>) -> FaultKind {
+    let survive_pm = survive(rng);
+    let down_ms = duration(rng);
+    match wiped.filter(|_| rng.chance(400)) {
+        Some(node) => FaultKind::Crash {
+            node,
+            survive_pm,
+            down_ms,
+            wipe: true,
+        },
+        None => FaultKind::Crash {
+            node: node(rng, options),
+            survive_pm,
+            down_ms,
+            wipe: false,
+        },
+    }
+}
+
+fn partition(rng: &mut Stream, options: &Options) -> FaultKind {
+    let mut side = |per_mille: u16| {
+        (0..options.nodes)
+            .filter(|_| rng.chance(per_mille))
+            .collect::<Vec<u8>>()
+    };
+    let from = side(400);
+    let to = match rng.chance(800) {
+        true => (0..options.nodes).filter(|node| !from.contains(node)).collect(),
+        false => (0..options.nodes).filter(|_| rng.chance(400)).collect(),
+    };
+    FaultKind::Partition {
+        from,
+        to,
+        both_ways: rng.chance(600),
+        for_ms: duration(rng),
+    }
+}
+
+fn reset(rng: &mut Stream, options: &Options) -> FaultKind {
+    let a = node(rng, options);
+    let b = (a + rng.small(1, options.nodes - 1)) % options.nodes;
+    FaultKind::Reset { a, b }
+}

@@ -1,0 +1,238 @@
+//! The cluster of a run and its rates.
+//!
+//! Every seed draws its own rates, and many of them are zero ("swarm testing", Groce et al. 2012): a run in which everything goes
+//! wrong a little reaches other states than one in which a single thing goes wrong all the time.
+
+use quorate_core::bucket::{BucketProperties, BucketTable};
+use quorate_core::engine::Limits;
+use quorate_core::key::Key;
+use quorate_ring::{Member, NodeId, NodeIndex, Ring, RingVersion};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The cluster and its rates.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Options {
+    /// Number of nodes.
+    pub nodes: u8,
+    /// The ring has two to this power partitions.
+    pub partition_bits: u8,
+    /// When operations and faults end and the cluster is healed.
+    pub horizon_ms: u32,
+    /// Buckets.
+    pub buckets: Vec<BucketPlan>,
+    /// Keys.
+    pub keys: Vec<KeyPlan>,
+    /// Clients.
+    pub clients: Vec<ClientPlan>,
+    /// Bounds of the engines.
+    pub limits: LimitsPlan,
+    /// The network.
+    pub network: NetworkRates,
+    /// The disks.
+    pub disk: DiskRates,
+    /// Replies to clients that are lost, per mille.
+    pub lost_replies_pm: u16,
+    /// Whether some node forgets something for good. Strict reads are then not checked: nothing heals the node yet.
+    pub forgets: bool,
+}
+
+/// A bucket.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BucketPlan {
+    /// Its name.
+    pub name: String,
+    /// Its properties.
+    pub properties: BucketProperties,
+}
+
+/// A key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyPlan {
+    /// Index into [`Options::buckets`].
+    pub bucket: u8,
+    /// The partition key.
+    pub name: String,
+    /// The sort key.
+    pub sort: Option<String>,
+    /// Which of the key's owners may forget it, as a rank.
+    pub victim: u8,
+}
+
+/// A client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientPlan {
+    /// How far its clock is off.
+    pub skew_ms: i64,
+}
+
+/// Bounds of the engines.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitsPlan {
+    /// As [`Limits::operations_max`].
+    pub operations_max: u32,
+    /// As [`Limits::slots_max`].
+    pub slots_max: u32,
+    /// As [`Limits::hedge_after`].
+    pub hedge_after_us: u32,
+}
+
+/// How messages between nodes travel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkRates {
+    /// Whether connections keep their promise (each message arrives once, or the connection is lost). If not, messages are lost and
+    /// repeated on a connection that stays up.
+    pub reliable: bool,
+    /// Losses: of packets, which then come later, or of messages.
+    pub loss_pm: u16,
+    /// Messages that arrive twice (only if not `reliable`).
+    pub duplicate_pm: u16,
+    /// The shortest way.
+    pub delay_us: u32,
+    /// What is added at random.
+    pub jitter_us: u32,
+    /// Messages that take very long.
+    pub straggler_pm: u16,
+}
+
+/// How disks behave.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskRates {
+    /// Reads that fail.
+    pub read_error_pm: u16,
+    /// Writes that are refused.
+    pub refused_pm: u16,
+    /// Reads that take time; the others are answered at once.
+    pub slow_read_pm: u16,
+    /// The longest read.
+    pub read_us: u32,
+    /// The longest sync.
+    pub sync_us: u32,
+    /// Syncs that take twenty times as long.
+    pub slow_sync_pm: u16,
+}
+
+impl Options {
+    /// A cluster in which nothing goes wrong by itself: one bucket, some keys `k0`, `k1` and so on, some clients. For scenarios.
+    pub fn calm(nodes: u8, keys: u8, clients: u8, properties: BucketProperties) -> Options {
+        let key = |index| KeyPlan {
+            bucket: 0,
+            name: format!("k{index}"),
+            sort: None,
+            victim: 0,
+        };
+        Options {
+            nodes,
+            partition_bits: 3,
+            horizon_ms: 30_000,
+            buckets: vec![BucketPlan {
+                name: "b".into(),
+                properties,
+            }],
+            keys: (0..keys).map(key).collect(),
+            clients: (0..clients).map(|_| ClientPlan { skew_ms: 0 }).collect(),
+            limits: LimitsPlan {
+                operations_max: 1_000,
+                slots_max: 1_000,
+                hedge_after_us: 20_000,
+            },
+            network: NetworkRates {
+                reliable: true,
+                loss_pm: 0,
+                duplicate_pm: 0,
+                delay_us: 200,
+                jitter_us: 100,
+                straggler_pm: 0,
+            },
+            disk: DiskRates {
+                read_error_pm: 0,
+                refused_pm: 0,
+                slow_read_pm: 0,
+                read_us: 200,
+                sync_us: 1_000,
+                slow_sync_pm: 0,
+            },
+            lost_replies_pm: 0,
+            forgets: false,
+        }
+    }
+
+    /// The ring.
+    pub fn ring(&self) -> Arc<Ring> {
+        let member = |node: u8| Member {
+            id: node_id(node),
+            name: format!("n{node}"),
+            zone: format!("z{}", node % 3),
+            weight: 1,
+            quic: String::new(),
+            http: String::new(),
+        };
+        let members = (0..self.nodes).map(member).collect();
+        Arc::new(
+            Ring::new(RingVersion(1), self.partition_bits, members)
+                .expect("ids and names differ, and no text is empty"),
+        )
+    }
+
+    /// The buckets, as the engine wants them.
+    pub fn bucket_table(&self) -> BucketTable {
+        let named = self
+            .buckets
+            .iter()
+            .map(|b| (b.name.clone().into_bytes(), b.properties))
+            .collect();
+        BucketTable {
+            defaults: BucketProperties::default(),
+            named,
+        }
+    }
+
+    /// The keys, as the engine wants them.
+    pub fn key_names(&self) -> Vec<Key> {
+        let name = |k: &KeyPlan| {
+            let bucket = &self.buckets[usize::from(k.bucket)].name;
+            Key::new(
+                bucket.as_bytes(),
+                k.name.as_bytes(),
+                k.sort.as_deref().map(str::as_bytes),
+            )
+            .expect("plans have short names")
+        };
+        self.keys.iter().map(name).collect()
+    }
+
+    /// The properties of a key's bucket.
+    pub fn properties(&self, key: usize) -> &BucketProperties {
+        &self.buckets[usize::from(self.keys[key].bucket)].properties
+    }
+
+    /// Bounds, as the engine wants them.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            operations_max: self.limits.operations_max as usize,
+            slots_max: self.limits.slots_max as usize,
+            hedge_after: Duration::from_micros(self.limits.hedge_after_us.into()),
+            ..Limits::default()
+        }
+    }
+}
+
+/// The owners of each key, as indices of nodes.
+pub(crate) fn owners(options: &Options, ring: &Ring, keys: &[Key]) -> Vec<Vec<usize>> {
+    let of = |(index, key): (usize, &Key)| {
+        let n = options.properties(index).n;
+        ring.owners(ring.partition_of(key.token()), n)
+            .iter()
+            .map(|node: &NodeIndex| node.get())
+            .collect()
+    };
+    keys.iter().enumerate().map(of).collect()
+}
+
+/// The id of the node with this number. They sort by number, so the number is also the index in the ring.
+pub(crate) fn node_id(node: u8) -> NodeId {
+    let mut id = [0xa5; 16];
+    id[0] = node;
+    NodeId(id)
+}

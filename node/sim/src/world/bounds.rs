@@ -1,0 +1,50 @@
+//! P13 while the run goes on, and the probes that engines count themselves.
+
+use super::World;
+use super::event::NodeNo;
+use crate::probes::Probe;
+use crate::violation::Promise;
+
+impl World {
+    /// P13: queues are under their caps, and one input causes no more than it can, but for `effects` that answer other nodes.
+    pub(super) fn check_bounds(&mut self, at: NodeNo, before: (usize, usize), effects: usize) {
+        let (operations, slots) = self.nodes[at].in_flight();
+        let (operations_max, slots_max) = (self.limits.operations_max, self.limits.slots_max);
+        if operations > operations_max {
+            self.violated(Promise::P13, || {
+                format!("node {at} has {operations} operations under way, of {operations_max}")
+            });
+        }
+        // A coordinator may open a slot for each of its own operations beyond the replicas' cap.
+        if slots > slots_max + operations_max {
+            self.violated(Promise::P13, || {
+                format!("node {at} holds {slots} keys in memory, of {slots_max}")
+            });
+        }
+        let most = 64 + 2 * self.nodes.len() * (before.0 + before.1 + operations + slots + 2);
+        if effects > most {
+            self.violated(Promise::P13, || {
+                format!("one input to node {at} caused {effects} effects beside answers")
+            });
+        }
+    }
+
+    pub(super) fn count_probes(&mut self, at: NodeNo) {
+        let node = &mut self.nodes[at];
+        let Some(engine) = &node.engine else { return };
+        let counters = engine.counters();
+        let seen = std::mem::replace(&mut node.seen, counters);
+        for (before, after, probe) in [
+            (seen.hedged, counters.hedged, Probe::Hedged),
+            (seen.forwarded, counters.forwarded, Probe::Forwarded),
+            (seen.siblings_returned, counters.siblings_returned, Probe::Siblings),
+            (
+                seen.replicas_differed,
+                counters.replicas_differed,
+                Probe::ReplicasDiffered,
+            ),
+        ] {
+            self.probes.hit_if(after > before, probe);
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! The simulated world: nodes, disks, connections and clients on one event queue.
+//!
+//! ```text
+//! faults and operations of the plan ──► heal ──► settle ──► look at all disks ──► every key must be readable and writable
+//! ```
+//!
+//! Nothing in here decides what is right. It carries out what the engines ask for, notes what clients were told ([`History`]), and sees
+//! what goes to disk ([`Truth`]). What does not need the end of the run is checked on the way; the rest is in [`crate::check`].
+//!
+//! Rejected: threads or an async runtime under a virtual clock. One queue and plain calls give two hundred thousand events a second, a
+//! trace that is the same on every machine, and a debugger that can stop the world.
+
+mod bounds;
+mod causal;
+mod clients;
+mod disk;
+mod event;
+mod faults;
+mod links;
+mod liveness;
+pub(crate) mod log;
+mod node;
+mod replies;
+mod requests;
+mod shell;
+pub(crate) mod truth;
+
+use crate::check::Facts;
+use crate::history::History;
+use crate::plan::{DiskRates, NetworkRates, Plan};
+use crate::probes::Probes;
+use crate::rng::{Purpose, Stream};
+use crate::violation::{Promise, Violation};
+use bytes::BytesMut;
+use clients::Client;
+use event::{Event, Queue};
+use links::Links;
+use node::Node;
+use quorate_core::bucket::{BlindWrites, BucketTable};
+use quorate_core::engine::Limits;
+use quorate_core::key::Key;
+use quorate_core::record::Record;
+use quorate_core::seal::{ContextKey, ContextKeys};
+use quorate_ring::Ring;
+use requests::Pending;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use truth::Truth;
+use twox_hash::XxHash3_64;
+
+/// How a run is to be observed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Watch {
+    /// Keep a line for each event.
+    pub log: bool,
+    /// Take a timeout for a failure: planted bug 19, in the checker itself.
+    pub timeouts_fail: bool,
+}
+
+/// How a run ended.
+#[derive(Debug, Default)]
+pub struct RunReport {
+    /// Every promise that was broken.
+    pub violations: Vec<Violation>,
+    /// Which situations it was in.
+    pub probes: Probes,
+    /// The numbers of the values that each key holds in the end, in order. The puts of a run are numbered from 1.
+    pub live: Vec<Vec<u64>>,
+    /// Hash over everything that happened, in order.
+    pub trace: u64,
+    /// Number of events.
+    pub events: u64,
+    /// What happened, in words, if that was asked for.
+    pub log: Vec<String>,
+}
+
+/// Everything there is.
+pub(crate) struct World {
+    plan: Arc<Plan>,
+    watch: Watch,
+    now: u64,
+    queue: Queue,
+    nodes: Vec<Node>,
+    links: Links,
+    clients: Vec<Client>,
+    pending: Vec<Pending>,
+    next_value: u64,
+    history: History,
+    truth: Truth,
+    probes: Probes,
+    violations: Vec<Violation>,
+    trace: Trace,
+    events: u64,
+    log: Option<Vec<String>>,
+    ring: Arc<Ring>,
+    keys: BTreeMap<Key, usize>,
+    key_names: Vec<Key>,
+    buckets: BucketTable,
+    limits: Limits,
+    context_keys: ContextKeys,
+    network: NetworkRates,
+    disk_rates: DiskRates,
+    lost_replies_pm: u16,
+    healed: bool,
+    /// Set while a power cut waits for an acknowledgement.
+    cut_at_ack: Option<u32>,
+    frame: BytesMut,
+    net: Stream,
+    disk: Stream,
+    clocks: Stream,
+    client_rng: Stream,
+}
+
+/// How a line in the log begins that tells of a broken promise, behind its time.
+pub(crate) const BROKEN: &str = "BROKEN";
+/// The line in the log behind which no fault happens.
+pub(crate) const HEALED: &str = "healed";
+
+/// A running hash.
+#[derive(Default)]
+struct Trace(u64);
+
+impl Trace {
+    fn add(&mut self, bytes: &[u8]) {
+        self.0 = XxHash3_64::oneshot_with_seed(self.0, bytes);
+    }
+}
+
+/// The numbers of a record's values, in order.
+fn values_of(record: &Record) -> Vec<u64> {
+    let mut numbers: Vec<u64> = record.values().map(|value| log::number(&value.body)).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+/// From milliseconds.
+fn micros(ms: u64) -> u64 {
+    ms * 1000
+}
+
+/// Runs a plan.
+pub fn run(plan: &Arc<Plan>, watch: Watch) -> RunReport {
+    let mut world = World::new(plan.clone(), watch);
+    world.boot();
+    world.run_until(micros(plan.options.horizon_ms.into()));
+    world.heal();
+    let settled = world.now + micros(20_000);
+    world.run_until(settled);
+    let finals = (0..world.key_names.len()).map(|key| world.truth.merged(key)).collect();
+    let judged = world.history.writes.len();
+    world.check_liveness();
+    world.finish(finals, judged)
+}
+
+impl World {
+    fn new(plan: Arc<Plan>, watch: Watch) -> World {
+        let options = &plan.options;
+        let ring = options.ring();
+        let key_names = options.key_names();
+        let owners = crate::plan::owners(options, &ring, &key_names);
+        let nodes = usize::from(options.nodes);
+        let replaces = |key| options.properties(key).blind_writes == BlindWrites::Replace;
+        let replaces = (0..key_names.len()).map(replaces).collect();
+        let stream = |purpose| Stream::new(plan.seed, purpose);
+        World {
+            watch,
+            now: 0,
+            queue: Queue::default(),
+            nodes: (0..nodes).map(|_| Node::default()).collect(),
+            links: Links::new(nodes),
+            clients: options.clients.iter().map(|_| Client::default()).collect(),
+            pending: Vec::new(),
+            next_value: 0,
+            history: History::default(),
+            truth: Truth::new(nodes, owners, replaces),
+            probes: Probes::default(),
+            violations: Vec::new(),
+            trace: Trace::default(),
+            events: 0,
+            log: watch.log.then(Vec::new),
+            keys: key_names.iter().cloned().zip(0..).collect(),
+            key_names,
+            ring,
+            buckets: options.bucket_table(),
+            limits: options.limits(),
+            context_keys: ContextKeys::new(ContextKey { id: 1, secret: [7; 32] }, Vec::new()),
+            network: options.network.clone(),
+            disk_rates: options.disk.clone(),
+            lost_replies_pm: options.lost_replies_pm,
+            healed: false,
+            cut_at_ack: None,
+            frame: BytesMut::new(),
+            net: stream(Purpose::Network),
+            disk: stream(Purpose::Disk),
+            clocks: stream(Purpose::Clocks),
+            client_rng: stream(Purpose::Clients),
+            plan,
+        }
+    }
+
+    fn boot(&mut self) {
+        for at in 0..self.nodes.len() {
+            self.start(at);
+        }
+        let plan = self.plan.clone();
+        for (index, step) in plan.steps.iter().enumerate() {
+            self.queue.push(step.at_us, Event::Step(index));
+        }
+        for (index, fault) in plan.faults.iter().enumerate() {
+            self.queue.push(fault.at_us, Event::Fault(index));
+        }
+    }
+
+    fn run_until(&mut self, until: u64) {
+        while let Some((at, event)) = self.queue.pop(until) {
+            self.now = at;
+            self.events += 1;
+            self.trace.add(&at.to_le_bytes());
+            self.happen(event);
+        }
+        self.now = until;
+    }
+
+    /// One event. Those of a process that has ended since are dropped here.
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Step(index) => self.step(index),
+            Event::Fault(index) => self.begin_fault(index),
+            Event::End(index) => self.end_fault(index),
+            Event::PowerFails { down_ms } => self.power_cut(0, down_ms),
+            Event::Request(handle) => self.request(handle),
+            Event::Reply(handle, bytes) => self.client_reply(handle, bytes),
+            Event::GiveUp(handle) => self.give_up(handle),
+            Event::Frame { from, to, epoch, bytes } => self.frame(from, to, epoch, bytes),
+            Event::Dial { from, to } => self.dial(from, to),
+            Event::Connected {
+                node,
+                life,
+                peer,
+                epoch,
+            } => self.connected(node, life, peer, epoch),
+            Event::Lost { node, peer, epoch } => self.lost(node, peer, epoch),
+            Event::Cut { from, to, since } => self.cut_too_long(from, to, since),
+            Event::Tick { node, life } if self.lives(node, life) => self.tick(node),
+            Event::Load {
+                node,
+                life,
+                load,
+                key,
+                early,
+            } if self.lives(node, life) => self.load(node, load, &key, early),
+            Event::Synced { node, life } if self.lives(node, life) => self.synced(node),
+            Event::Resume { node, life, pause } if self.pause_lasts(node, life, pause) => self.resume(node),
+            Event::Silent { node, life, pause } if self.pause_lasts(node, life, pause) => self.silent(node),
+            Event::Start { node, life } if !self.nodes[node].is_running() && self.nodes[node].life() == life => {
+                self.start(node);
+            }
+            _ => {}
+        }
+    }
+
+    fn lives(&self, node: usize, life: u32) -> bool {
+        self.nodes[node].is_running() && self.nodes[node].life() == life
+    }
+
+    fn finish(mut self, finals: Vec<Record>, judged: usize) -> RunReport {
+        self.check_replies();
+        self.probes.add(&self.truth.probes);
+        let facts = Facts {
+            options: &self.plan.options,
+            history: &self.history,
+            finals: &finals,
+            judged,
+            stored: &self.truth.stored,
+        };
+        self.violations.extend(crate::check::all(&facts));
+        RunReport {
+            violations: self.violations,
+            live: finals.iter().map(values_of).collect(),
+            probes: self.probes,
+            trace: self.trace.0,
+            events: self.events,
+            log: self.log.unwrap_or_default(),
+        }
+    }
+
+    /// Notes a broken promise.
+    fn violated(&mut self, promise: Promise, detail: impl FnOnce() -> String) {
+        let violation = Violation {
+            promise,
+            detail: detail(),
+        };
+        self.note(|| format!("{BROKEN} {violation}"));
+        self.violations.push(violation);
+    }
+
+    /// Adds a line to the log, if one is kept.
+    fn note(&mut self, line: impl FnOnce() -> String) {
+        if let Some(log) = &mut self.log {
+            log.push(format!("{:>10} {}", self.now, line()));
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! One node: its disk, and a process that starts, stops, crashes and is suspended.
+//!
+//! What a process does with its engine is in [`super::shell`]. Here is what happens to it. A crash takes everything from memory, and of what
+//! the disk had not synced all but the oldest part. A suspended process handles nothing; what comes in waits, and its clock
+//! has moved on when it wakes.
+
+use super::disk::Disk;
+use super::event::{Event, NodeNo};
+use super::{World, micros};
+use crate::probes::Probe;
+use quorate_core::engine::{Counters, Engine, EngineConfig, Input};
+use std::collections::{BTreeSet, VecDeque};
+
+/// One node.
+#[derive(Default)]
+pub(super) struct Node {
+    pub(super) engine: Option<Engine>,
+    pub(super) disk: Disk,
+    /// Counts its processes.
+    life: u32,
+    /// Added to the time that its engine sees: each process has an origin of its own.
+    pub(super) origin: u64,
+    /// What comes in while it is paused.
+    pub(super) inbox: VecDeque<Input>,
+    pub(super) paused: bool,
+    pause: u32,
+    /// When it was last paused or resumed.
+    pub(super) disturbed_at: u64,
+    pub(super) tick_at: Option<u64>,
+    /// Effects until it crashes between two of them, and for how long.
+    pub(super) crash_after: Option<(u32, u32)>,
+    /// Handles of writes that were handed in and not replied to.
+    pub(super) puts: BTreeSet<u64>,
+    pub(super) seen: Counters,
+}
+
+impl Node {
+    pub(super) fn is_running(&self) -> bool {
+        self.engine.is_some()
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    pub(super) fn life(&self) -> u32 {
+        self.life
+    }
+
+    pub(super) fn puts_pending(&self) -> usize {
+        self.puts.len()
+    }
+
+    pub(super) fn in_flight(&self) -> (usize, usize) {
+        self.engine.as_ref().map_or((0, 0), Engine::in_flight)
+    }
+}
+
+impl World {
+    /// Starts a node's process over its disk.
+    pub(super) fn start(&mut self, at: NodeNo) {
+        let seed = self.clocks.bytes32();
+        let origin = self.clocks.below(1 << 40);
+        let config = EngineConfig {
+            me: crate::plan::node_id(at as u8),
+            ring: self.ring.clone(),
+            seed,
+            context_keys: self.context_keys.clone(),
+            buckets: self.buckets.clone(),
+            limits: self.limits.clone(),
+        };
+        let node = &mut self.nodes[at];
+        node.engine = Some(Engine::new(config));
+        node.origin = origin;
+        node.seen = Counters::default();
+        node.tick_at = None;
+        self.note(|| format!("node {at} starts"));
+        self.dial_all(at);
+    }
+
+    /// Ends a node's process: what it had in memory is gone, and what its disk had not synced, but for a part.
+    pub(super) fn crash(&mut self, at: NodeNo, survive_pm: u16) {
+        if !self.nodes[at].is_running() {
+            return;
+        }
+        let node = &mut self.nodes[at];
+        node.engine = None;
+        node.life += 1;
+        node.paused = false;
+        node.crash_after = None;
+        node.inbox.clear();
+        node.puts.clear();
+        let lost = node.disk.crash(survive_pm);
+        self.probes.hit_if(lost > 0, Probe::CrashLostTail);
+        self.note(|| format!("node {at} crashes, {lost} stores lost"));
+        self.truth.reload(&self.keys, at, &self.nodes[at].disk);
+        self.drop_connections(at);
+    }
+
+    pub(super) fn pause(&mut self, at: NodeNo, for_us: u64) {
+        let node = &mut self.nodes[at];
+        if !node.is_running() || node.paused {
+            return;
+        }
+        node.paused = true;
+        node.pause += 1;
+        node.disturbed_at = self.now;
+        let (life, pause) = (node.life, node.pause);
+        self.queue
+            .push(self.now + for_us, Event::Resume { node: at, life, pause });
+        let patience = self.net.range(micros(3_000), micros(5_000));
+        self.queue
+            .push(self.now + patience, Event::Silent { node: at, life, pause });
+        self.note(|| format!("node {at} is paused"));
+    }
+
+    /// Whether this is still the same pause of the same process.
+    pub(super) fn pause_lasts(&self, at: NodeNo, life: u32, pause: u32) -> bool {
+        let node = &self.nodes[at];
+        node.paused && node.life == life && node.pause == pause
+    }
+
+    pub(super) fn resume(&mut self, at: NodeNo) {
+        let node = &mut self.nodes[at];
+        node.paused = false;
+        node.disturbed_at = self.now;
+        self.note(|| format!("node {at} goes on"));
+        let inbox = std::mem::take(&mut self.nodes[at].inbox);
+        inbox.into_iter().for_each(|input| self.feed(at, input));
+        self.feed(at, Input::Tick);
+    }
+
+    pub(super) fn tick(&mut self, at: NodeNo) {
+        let node = &mut self.nodes[at];
+        if node.tick_at == Some(self.now) {
+            node.tick_at = None;
+            if !node.paused {
+                self.feed(at, Input::Tick);
+            }
+        }
+    }
+}
