@@ -1,0 +1,248 @@
+//! Is the cluster all right, and if not, what does that mean for reads and writes? In one word and a few sentences.
+//!
+//! Judged from what all nodes say together: a node that reaches nobody is no harm while others do, and all of them up is no good while none
+//! reaches another. Rejected: a colour for each node, which leaves it to the reader to find out whether a key can be written.
+
+use super::output::harmless;
+use super::survey::Survey;
+use serde::Serialize;
+
+/// How it looks in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum State {
+    /// All is as it should be.
+    Healthy,
+    /// Something is wrong, and every key can be read and written.
+    Degraded,
+    /// Some keys cannot be read or written with a majority.
+    Unavailable,
+}
+
+/// How it looks in a few sentences, the most important first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Health {
+    /// In one word.
+    pub(crate) state: State,
+    /// For people.
+    pub(crate) sentences: Vec<String>,
+}
+
+impl Health {
+    /// Judges a survey, for buckets without properties of their own.
+    pub(crate) fn of(survey: &Survey) -> Health {
+        let facts = Facts::of(survey);
+        let mut sentences = vec![facts.up()];
+        sentences.extend(facts.scattered());
+        sentences.extend(facts.few_members());
+        for (node, peers) in isolated(survey) {
+            let effect = facts.effect(node);
+            sentences.push(format!("{node} has no connection to {}: {effect}.", peers.join(", ")));
+            let reasons = peers.iter().filter_map(|peer| Some((peer, survey.reason(node, peer)?)));
+            sentences.extend(reasons.map(|(peer, reason)| format!("{node} to {peer}: {}.", harmless(reason))));
+        }
+        if !survey.agrees() {
+            sentences.push("The nodes do not have the same ring; compare their configurations.".to_owned());
+        }
+        let state = match (facts.without + facts.scattered, sentences.len()) {
+            (1.., _) => State::Unavailable,
+            (0, 1) if facts.silent.is_empty() => State::Healthy,
+            _ => State::Degraded,
+        };
+        Health { state, sentences }
+    }
+}
+
+/// What the sentences are made of.
+struct Facts<'a> {
+    survey: &'a Survey,
+    /// Owners of a key, and how many of them are a majority of the copies wanted.
+    n: u8,
+    majority: u8,
+    /// Who does not answer.
+    silent: Vec<&'a str>,
+    /// For each partition, owners that answer.
+    owners_up: Vec<u8>,
+    /// Partitions with too few of them.
+    without: usize,
+    /// Partitions with enough of them, none of which reaches enough others.
+    scattered: usize,
+}
+
+impl Facts<'_> {
+    fn of(survey: &Survey) -> Facts<'_> {
+        let majority = survey.n_wanted() / 2 + 1;
+        let owners_up = survey.owners_up();
+        Facts {
+            survey,
+            n: survey.n(),
+            majority,
+            silent: survey.silent(),
+            without: owners_up.iter().filter(|up| **up < majority).count(),
+            scattered: survey.scattered(majority),
+            owners_up,
+        }
+    }
+
+    /// Who answers, and what that is worth.
+    fn up(&self) -> String {
+        let (n, all, partitions) = (self.n, self.survey.views.len(), self.owners_up.len());
+        let (majority, without) = (self.majority, self.without);
+        let answering = format!("{} of {all} nodes answer", all - self.silent.len());
+        if self.silent.is_empty() {
+            return match without {
+                0 => format!("{answering}; every partition has {n} of {n} owners up."),
+                _ => format!(
+                    "{answering}; they are too few for a majority of n = {}.",
+                    self.survey.n_wanted()
+                ),
+            };
+        }
+        let answering = format!("{answering} ({} not)", do_not(&self.silent));
+        if without > 0 {
+            return format!(
+                "{answering}; {without} of {partitions} partitions have fewer than {majority} of {n} owners up: reads and writes with a \
+                 majority fail there until enough of their owners are back."
+            );
+        }
+        let fewest = self.owners_up.iter().copied().min().unwrap_or(0);
+        let effect = match self.scattered {
+            0 => ", so reads and writes with a majority succeed",
+            _ => "",
+        };
+        format!("{answering}; every partition has at least {fewest} of {n} owners up{effect}.")
+    }
+
+    fn scattered(&self) -> Option<String> {
+        let (scattered, partitions) = (self.scattered, self.owners_up.len());
+        (scattered > 0).then(|| {
+            format!(
+                "In {scattered} of {partitions} partitions no owner reaches a majority: reads and writes with a majority fail there until \
+                 the nodes are connected again."
+            )
+        })
+    }
+
+    fn few_members(&self) -> Option<String> {
+        let (n, wanted) = (self.n, self.survey.n_wanted());
+        (n < wanted).then(|| {
+            format!(
+                "n is {wanted} and the cluster has {n} members: each key has {n} copies, and what asks for more answers than that fails."
+            )
+        })
+    }
+
+    /// What it means that a node has lost peers.
+    fn effect(&self, node: &str) -> String {
+        let reached = self.survey.owners_reached_by(node);
+        if reached >= self.majority {
+            return format!(
+                "requests that {node} coordinates reach at least {reached} of {} owners",
+                self.n
+            );
+        }
+        let others = match self.scattered + self.without {
+            0 => "; the other owners of each key can",
+            _ => "",
+        };
+        format!("{node} cannot coordinate reads and writes with a majority{others}")
+    }
+}
+
+/// `n2 does`, `n2, n3 do`.
+fn do_not(silent: &[&str]) -> String {
+    format!(
+        "{} {}",
+        silent.join(", "),
+        if silent.len() == 1 { "does" } else { "do" }
+    )
+}
+
+/// Nodes that answer but have lost peers that answer too.
+fn isolated(survey: &Survey) -> Vec<(&str, Vec<&str>)> {
+    let mut nodes: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (node, peer) in survey.cuts() {
+        match nodes.last_mut() {
+            Some((last, peers)) if *last == node => peers.push(peer),
+            _ => nodes.push((node, vec![peer])),
+        }
+    }
+    nodes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::survey::tests::three;
+    use super::*;
+
+    /// The same where buckets have another n.
+    fn wanting(mut survey: Survey, n: u8) -> Survey {
+        let reports = survey.views.iter_mut().filter_map(|view| view.answer.as_mut().ok());
+        reports.for_each(|report| report.default_n = Some(n));
+        survey
+    }
+
+    #[test]
+    fn health_says_what_is_wrong_and_what_it_means() {
+        let cases = [
+            (
+                three(&[], &[]),
+                State::Healthy,
+                "3 of 3 nodes answer; every partition has 3 of 3 owners up.",
+            ),
+            (
+                three(&["n2"], &[]),
+                State::Degraded,
+                "2 of 3 nodes answer (n2 does not); every partition has at least 2 of 3 owners up",
+            ),
+            (
+                three(&["n2", "n3"], &[]),
+                State::Unavailable,
+                "1 of 3 nodes answer (n2, n3 do not); 8 of 8 partitions have fewer than 2 of 3",
+            ),
+            (
+                three(&[], &[("n1", "n3"), ("n2", "n3")]),
+                State::Degraded,
+                "n3 has no connection to n1, n2: n3 cannot coordinate reads and writes with a majority",
+            ),
+        ];
+        let mut refused = three(&[], &[("n1", "n2")]);
+        if let Ok(report) = &mut refused.views[0].answer {
+            report.peers[0].last_error = Some("n2 refused: the settings differ".into());
+        }
+        let nobody = [("n1", "n2"), ("n1", "n3"), ("n2", "n3")];
+        let more = [
+            (
+                three(&[], &nobody),
+                State::Unavailable,
+                "In 8 of 8 partitions no owner reaches a majority",
+            ),
+            (
+                three(&[], &nobody),
+                State::Unavailable,
+                "n1 has no connection to n2, n3: n1 cannot coordinate reads and writes with a majority.",
+            ),
+            (
+                three(&["n3"], &[("n1", "n2")]),
+                State::Unavailable,
+                "every partition has at least 2 of 3 owners up. In 8 of 8",
+            ),
+            (refused, State::Degraded, "n1 to n2: n2 refused: the settings differ."),
+            (
+                wanting(three(&[], &[]), 5),
+                State::Degraded,
+                "n is 5 and the cluster has 3 members: each key has 3 copies",
+            ),
+            (
+                wanting(three(&[], &[]), 7),
+                State::Unavailable,
+                "3 of 3 nodes answer; they are too few for a majority of n = 7.",
+            ),
+        ];
+        for (survey, state, sentence) in cases.into_iter().chain(more) {
+            let health = Health::of(&survey);
+            assert_eq!(health.state, state, "{sentence}");
+            assert!(health.sentences.join(" ").contains(sentence), "{:?}", health.sentences);
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The shape of the TOML file. What may be wrong in a way that the types do not show keeps its place, as [`Spanned`].
+
+use super::error::{ConfigError, at};
+use super::{LogFormat, NodeLimits};
+use quorate_core::bucket::BucketProperties;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use toml::Spanned;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    pub(super) name: Spanned<String>,
+    pub(super) data_dir: PathBuf,
+    pub(super) cluster: Cluster,
+    #[serde(default)]
+    pub(super) listen: Listen,
+    pub(super) tls: Tls,
+    #[serde(default)]
+    pub(super) buckets: BTreeMap<Spanned<String>, BucketProperties>,
+    pub(super) limits: Option<Spanned<NodeLimits>>,
+    #[serde(default)]
+    pub(super) log: Log,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Cluster {
+    pub(super) name: Spanned<String>,
+    pub(super) partition_bits: Spanned<u8>,
+    pub(super) context_key_file: PathBuf,
+    pub(super) members: Spanned<Vec<Member>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Member {
+    pub(super) id: Spanned<String>,
+    pub(super) name: Spanned<String>,
+    pub(super) zone: Spanned<String>,
+    #[serde(default = "one")]
+    pub(super) weight: u32,
+    pub(super) quic: Spanned<String>,
+    pub(super) http: Option<Spanned<String>>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Listen {
+    pub(super) quic: Option<Spanned<String>>,
+    pub(super) http: Option<Spanned<String>>,
+    pub(super) admin: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) insecure_http: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Tls {
+    pub(super) ca: PathBuf,
+    pub(super) certificate: PathBuf,
+    pub(super) key: PathBuf,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Log {
+    pub(super) level: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) format: LogFormat,
+}
+
+/// Parses the file. Errors of syntax, types and unknown keys come from the parser, with their place.
+pub(super) fn parse(path: &Path, text: &str) -> Result<File, ConfigError> {
+    toml::from_str(text).map_err(|error| {
+        at(
+            path,
+            text,
+            error.span().unwrap_or(0..0),
+            error.message().replace('\n', " "),
+        )
+    })
+}

@@ -1,0 +1,136 @@
+//! The admin port: metrics, and the cluster as this node sees it. What `quorate status` and `quorate ring` use.
+
+use super::Gateway;
+use super::path::decode;
+use super::problem::Problem;
+use super::render::{Answer, answer};
+use crate::handle::NodeStatus;
+use bytes::Bytes;
+use hyper::StatusCode;
+use hyper::header::HeaderValue;
+use quorate_core::key::Key;
+use quorate_core::request::Role;
+use quorate_ring::{Member, Ring};
+use serde::Serialize;
+use std::time::Duration;
+
+/// OpenMetrics 1.0.
+const OPEN_METRICS: HeaderValue =
+    HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+/// How long the data loop may take for its status.
+const STATUS_WITHIN: Duration = Duration::from_secs(1);
+
+/// The data loop's status, `None` if it does not answer.
+async fn node_status(gateway: &Gateway) -> Option<NodeStatus> {
+    tokio::time::timeout(STATUS_WITHIN, gateway.node.status())
+        .await
+        .ok()
+        .flatten()
+}
+
+/// `/metrics`. Without an answer of the data loop its part is missing and `quorate_data_loop_up` is 0.
+pub(super) async fn metrics(gateway: &Gateway) -> Answer {
+    let text = gateway.metrics.render(node_status(gateway).await);
+    answer(StatusCode::OK, OPEN_METRICS, Bytes::from(text))
+}
+
+/// `/v1/cluster/status`.
+pub(super) async fn status(gateway: &Gateway) -> Result<Answer, Problem> {
+    let status = node_status(gateway).await;
+    let status = status.ok_or_else(|| {
+        let detail = "the node's data loop does not answer; see its log, and /livez on this port";
+        Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "not_ready",
+            "The node does not answer",
+            detail,
+        )
+    })?;
+    Ok(json(&status))
+}
+
+/// `/v1/cluster/ring`.
+#[derive(Serialize)]
+struct RingDocument<'a> {
+    version: u64,
+    digest: String,
+    partitions: u32,
+    members: &'a [Member],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    placement: Option<Placement<'a>>,
+}
+
+/// Where one key lives.
+#[derive(Serialize)]
+struct Placement<'a> {
+    token: String,
+    partition: u32,
+    n: u8,
+    preference_list: Vec<Entry<'a>>,
+}
+
+#[derive(Serialize)]
+struct Entry<'a> {
+    node: &'a str,
+    role: Role,
+}
+
+/// `/v1/cluster/ring[?bucket=B&key=K]`: the members, and with a key its preference list, owners first.
+pub(super) fn ring(gateway: &Gateway, query: &str) -> Result<Answer, Problem> {
+    let ring = gateway.node.ring();
+    let (mut bucket, mut key) = (None, None);
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        match pair.split_once('=') {
+            Some(("bucket", value)) => bucket = Some(decode("bucket", value)?),
+            Some(("key", value)) => key = Some(decode("key", value)?),
+            _ => {
+                return Err(Problem::bad_request(
+                    "known query parameters are bucket and key, both with a value",
+                ));
+            }
+        }
+    }
+    let placement = match (bucket, key) {
+        (None, None) => None,
+        (Some(bucket), Some(key)) => {
+            let key = Key::new(&bucket, &key, None).map_err(|error| Problem::bad_request(error.to_string()))?;
+            Some(placement(ring, &key, gateway.options.buckets.of(&bucket).n))
+        }
+        _ => return Err(Problem::bad_request("give both bucket and key, or neither")),
+    };
+    Ok(json(&RingDocument {
+        version: ring.version().0,
+        digest: format!("{:016x}", ring.digest()),
+        partitions: ring.partitions(),
+        members: ring.members(),
+        placement,
+    }))
+}
+
+fn placement<'a>(ring: &'a Ring, key: &Key, n: u8) -> Placement<'a> {
+    let partition = ring.partition_of(key.token());
+    let list = ring.preference_list(partition).iter().enumerate();
+    let entries = list.map(|(at, &node)| Entry {
+        node: &ring.member(node).name,
+        role: if at < usize::from(n) {
+            Role::Primary
+        } else {
+            Role::Fallback
+        },
+    });
+    Placement {
+        token: key.token().to_string(),
+        partition: partition.0,
+        n,
+        preference_list: entries.collect(),
+    }
+}
+
+fn json(value: &impl Serialize) -> Answer {
+    let body = serde_json::to_vec(value).expect("strings and numbers always serialize");
+    answer(
+        StatusCode::OK,
+        HeaderValue::from_static("application/json"),
+        Bytes::from(body),
+    )
+}

@@ -1,0 +1,421 @@
+//! The data loop's owner: the engine, the storage and the connections, in one place, on one thread.
+//!
+//! A burst of input (frames of one connection, requests from the gateway, the end of a sync) is handed to the engine, and what the
+//! engine wants done is done at once: reads inline, all stores of the burst as one batch, messages into the outboxes. There is
+//! no task, no channel and no lock for a request. Everything here runs to its end without waiting; the only thread it talks
+//! to is the [`Syncer`].
+//!
+//! One shard owns all partitions of a node for now. The engine already speaks in terms of "its" partitions, so more shards (a loop, an
+//! engine and a connection to each peer for each core) change this file and the transport, not the protocol.
+
+mod cache;
+mod sinks;
+mod status;
+
+pub(crate) use sinks::{ClientSink, PeerSink};
+
+use crate::handle::Command;
+use crate::metrics::{Metrics, OperationKind, Plane};
+use crate::syncer::Syncer;
+use crate::transport::{Outbox, close};
+use bytes::Bytes;
+use cache::RecordCache;
+use quorate_core::engine::{Effect, Engine, Input, LoadFailed, LoadId, RequestHandle, StoreTicket};
+use quorate_core::key::Key;
+use quorate_core::message::{
+    Message, PeerMessage, Query, QueryAnswer, QueryReply, QueryRequest, Request, RequestReply,
+};
+use quorate_core::request::{Code, Failure, Operation, Response};
+use quorate_core::time::Instant;
+use quorate_ring::NodeIndex;
+use quorate_storage::{Batch, RocksStorage, Storage};
+use slab::Slab;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+/// Commands taken from the queue in one go.
+const COMMANDS_PER_TURN: usize = 64;
+
+/// The data loop's state. See the module's documentation.
+pub(crate) struct Shard {
+    inner: RefCell<Inner>,
+    /// An earlier timer was set than the one that is slept for.
+    timer: Notify,
+}
+
+struct Inner {
+    engine: Engine,
+    storage: Arc<RocksStorage>,
+    syncer: Syncer,
+    metrics: Arc<Metrics>,
+    cluster: String,
+    started: std::time::Instant,
+    cache: RecordCache,
+    /// Stores of this burst, and their numbers and keys.
+    batch: Batch,
+    stores: Vec<(StoreTicket, Key)>,
+    peers: Vec<Peer>,
+    clients: usize,
+    requests: Slab<Requester>,
+    sleeping_until: Option<Instant>,
+    stopping: bool,
+}
+
+/// One other node.
+#[derive(Default)]
+struct Peer {
+    /// Counts connections, so that the end of an old one is not taken for the end of the present one.
+    generation: u64,
+    link: Option<Link>,
+    last_error: Option<String>,
+}
+
+struct Link {
+    connection: quinn::Connection,
+    outbox: Rc<Outbox>,
+}
+
+/// Who waits for a reply.
+enum Requester {
+    Client {
+        outbox: Rc<Outbox>,
+        id: u64,
+        kind: OperationKind,
+        started: std::time::Instant,
+    },
+    Gateway(oneshot::Sender<Response>),
+}
+
+impl Shard {
+    pub(crate) fn new(
+        engine: Engine,
+        (storage, syncer): (Arc<RocksStorage>, Syncer),
+        metrics: Arc<Metrics>,
+        cluster: String,
+        cache_bytes: u64,
+    ) -> Rc<Shard> {
+        let members = engine.config().ring.members().len();
+        let inner = Inner {
+            engine,
+            storage,
+            syncer,
+            metrics,
+            cluster,
+            started: std::time::Instant::now(),
+            batch: Batch::new(),
+            stores: Vec::new(),
+            cache: RecordCache::new(cache_bytes),
+            peers: (0..members).map(|_| Peer::default()).collect(),
+            clients: 0,
+            requests: Slab::new(),
+            sleeping_until: None,
+            stopping: false,
+        };
+        Rc::new(Shard {
+            inner: RefCell::new(inner),
+            timer: Notify::new(),
+        })
+    }
+
+    /// Takes requests and questions from other threads, until the last handle is gone.
+    pub(crate) async fn serve_commands(self: Rc<Self>, mut commands: mpsc::Receiver<Command>) {
+        let mut burst = Vec::new();
+        while commands.recv_many(&mut burst, COMMANDS_PER_TURN).await > 0 {
+            self.turn(|inner| burst.drain(..).for_each(|command| inner.command(command)));
+        }
+    }
+
+    /// Tells the engine what has become durable, as it does.
+    pub(crate) async fn serve_syncs(self: Rc<Self>) {
+        loop {
+            let progress = self.inner.borrow().syncer.progress();
+            progress.await;
+            self.turn(|inner| {
+                let durable = inner.syncer.durable();
+                inner.engine.handle(inner.now(), Input::Durable(durable));
+            });
+        }
+    }
+
+    /// Wakes the engine when its timers are due.
+    pub(crate) async fn serve_timers(self: Rc<Self>) {
+        loop {
+            let wait = {
+                let mut inner = self.inner.borrow_mut();
+                inner.sleeping_until = inner.engine.poll_timeout();
+                inner.sleeping_until.map(|at| at.since(inner.now()))
+            };
+            let sleep = tokio::time::sleep(wait.unwrap_or(Duration::from_secs(3600)));
+            tokio::select! {
+                () = sleep => self.turn(|inner| inner.engine.handle(inner.now(), Input::Tick)),
+                () = self.timer.notified() => {}
+            }
+        }
+    }
+
+    /// A connection to a node is ready. What comes in on it goes to the returned sink. An older connection to the same node is closed.
+    pub(crate) fn peer_up(
+        self: &Rc<Self>,
+        node: NodeIndex,
+        connection: quinn::Connection,
+        outbox: Rc<Outbox>,
+    ) -> PeerSink {
+        let generation = self.turn(|inner| {
+            let now = inner.now();
+            let peer = &mut inner.peers[usize::from(node.0)];
+            if let Some(old) = peer.link.take() {
+                old.connection.close(close::GOING, b"replaced by a newer connection");
+                inner.engine.handle(now, Input::PeerDown(node));
+            }
+            peer.generation += 1;
+            peer.last_error = None;
+            tracing::info!(peer = inner.engine.config().ring.member(node).name, address = %connection.remote_address(), "connected");
+            peer.link = Some(Link { connection, outbox });
+            inner.engine.handle(now, Input::PeerUp(node));
+            peer.generation
+        });
+        PeerSink::new(self.clone(), node, generation)
+    }
+
+    /// The connection that `sink` belongs to is gone.
+    pub(crate) fn peer_down(&self, sink: &PeerSink, reason: &str) {
+        self.turn(|inner| {
+            let now = inner.now();
+            let peer = &mut inner.peers[usize::from(sink.node.0)];
+            if peer.generation == sink.generation && peer.link.take().is_some() {
+                tracing::warn!(
+                    peer = inner.engine.config().ring.member(sink.node).name,
+                    reason,
+                    "lost the connection"
+                );
+                peer.last_error = Some(reason.to_string());
+                inner.engine.handle(now, Input::PeerDown(sink.node));
+            }
+        });
+    }
+
+    /// Dialing a node failed.
+    pub(crate) fn peer_failed(&self, node: NodeIndex, reason: String) {
+        let inner = &mut *self.inner.borrow_mut();
+        let peer = &mut inner.peers[usize::from(node.0)];
+        if peer.link.is_none() && peer.last_error.as_ref() != Some(&reason) {
+            let name = &inner.engine.config().ring.member(node).name;
+            tracing::info!(peer = name, reason, "cannot connect, and goes on trying");
+            peer.last_error = Some(reason);
+        }
+    }
+
+    /// A client's connection is ready.
+    pub(crate) fn client_up(self: &Rc<Self>, outbox: Rc<Outbox>, frame_max: usize) -> ClientSink {
+        self.inner.borrow_mut().clients += 1;
+        ClientSink::new(self.clone(), outbox, frame_max)
+    }
+
+    /// A client's connection is gone. What it asked for goes on; the replies go nowhere.
+    pub(crate) fn client_down(&self, _sink: ClientSink) {
+        self.inner.borrow_mut().clients -= 1;
+    }
+
+    /// How many clients are connected.
+    pub(crate) fn clients(&self) -> usize {
+        self.inner.borrow().clients
+    }
+
+    /// From now on new requests are refused. Returns how many are under way.
+    pub(crate) fn stop_accepting(&self) -> usize {
+        let mut inner = self.inner.borrow_mut();
+        inner.stopping = true;
+        inner.requests.len()
+    }
+
+    /// Syncs what is left and ends the sync thread.
+    pub(crate) fn stop_syncing(&self) {
+        self.inner.borrow_mut().syncer.stop();
+    }
+
+    /// Hands input to the engine and carries out what it wants.
+    fn turn<T>(&self, input: impl FnOnce(&mut Inner) -> T) -> T {
+        let mut inner = self.inner.borrow_mut();
+        let result = input(&mut inner);
+        inner.carry_out();
+        let next = inner.engine.poll_timeout();
+        if next.is_some_and(|next| inner.sleeping_until.is_none_or(|until| next < until)) {
+            inner.sleeping_until = next;
+            self.timer.notify_one();
+        }
+        result
+    }
+}
+
+impl Inner {
+    fn now(&self) -> Instant {
+        Instant(u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Request {
+                operation,
+                timeout,
+                reply,
+            } => self.request(operation, timeout, Requester::Gateway(reply)),
+            Command::Status(reply) => {
+                // Whoever asked may have gone away; then nobody misses the answer.
+                let _ = reply.send(self.status());
+            }
+        }
+    }
+
+    fn client_request(&mut self, outbox: &Rc<Outbox>, request: Request) {
+        let Request {
+            id,
+            timeout_ms,
+            operation,
+        } = request;
+        let kind = OperationKind::of(&operation);
+        let requester = Requester::Client {
+            outbox: outbox.clone(),
+            id,
+            kind,
+            started: std::time::Instant::now(),
+        };
+        self.request(operation, Duration::from_millis(timeout_ms.into()), requester);
+    }
+
+    fn request(&mut self, operation: Operation, timeout: Duration, requester: Requester) {
+        if self.stopping {
+            return self.answer(
+                requester,
+                Err(Failure::not_applied(
+                    Code::Stopping,
+                    "the node is stopping; ask another node",
+                )),
+            );
+        }
+        let handle = RequestHandle(self.requests.insert(requester) as u64);
+        self.engine.handle(
+            self.now(),
+            Input::Request {
+                handle,
+                operation,
+                timeout,
+            },
+        );
+    }
+
+    fn query(&mut self, outbox: &Outbox, request: QueryRequest) {
+        let answer = match request.query {
+            Query::Ring => QueryAnswer::Ring((*self.engine.config().ring).clone()),
+            Query::Status => {
+                QueryAnswer::Status(serde_json::to_string(&self.status()).expect("a status is plain data"))
+            }
+        };
+        outbox.push(&Message::QueryReply(QueryReply { id: request.id, answer }));
+    }
+
+    /// Carries out effects until there are none, the stores among them as one batch.
+    fn carry_out(&mut self) {
+        loop {
+            while let Some(effect) = self.engine.poll_effect() {
+                self.effect(effect);
+            }
+            if self.stores.is_empty() {
+                return;
+            }
+            self.apply();
+        }
+    }
+
+    fn effect(&mut self, effect: Effect) {
+        match effect {
+            Effect::Send { to, message } => self.send(to, message),
+            Effect::Reply { handle, response } => {
+                if let Some(requester) = self.requests.try_remove(handle.0 as usize) {
+                    self.answer(requester, response);
+                }
+            }
+            Effect::Load { load, key } => self.load(load, &key),
+            Effect::Store { ticket, key, payload } => {
+                self.batch.put_record(key.token().0, key.encoded(), &payload);
+                self.cache.insert(key.clone(), payload);
+                self.stores.push((ticket, key));
+            }
+        }
+    }
+
+    fn send(&mut self, to: NodeIndex, message: PeerMessage) {
+        if let Some(link) = &self.peers[usize::from(to.0)].link {
+            link.outbox.push(&Message::Peer(message));
+        }
+    }
+
+    fn answer(&self, requester: Requester, response: Response) {
+        match requester {
+            Requester::Client {
+                outbox,
+                id,
+                kind,
+                started,
+            } => {
+                self.metrics.observe(Plane::Quic, kind, &response, started.elapsed());
+                outbox.push(&Message::RequestReply(RequestReply { id, response }));
+            }
+            Requester::Gateway(reply) => {
+                // The gateway gave up waiting; it has told its client what is known.
+                let _ = reply.send(response);
+            }
+        }
+    }
+
+    /// Reads inline. The engine never loads a key whose last store is not durable, unless that store was refused; so it
+    /// does not matter here that the stores of this burst are not applied yet.
+    fn load(&mut self, load: LoadId, key: &Key) {
+        let result = match self.cache.get(key) {
+            Some(payload) => Ok(Some(payload)),
+            None => self.read(key),
+        };
+        self.engine.handle(self.now(), Input::Loaded { load, result });
+    }
+
+    fn read(&mut self, key: &Key) -> Result<Option<Bytes>, LoadFailed> {
+        match self.storage.get(key.token().0, key.encoded()) {
+            Ok(Some(payload)) => {
+                self.cache.insert(key.clone(), payload.clone());
+                Ok(Some(payload))
+            }
+            Ok(None) => Ok(None),
+            Err(error) => {
+                tracing::error!(%key, %error, "cannot read a record; this replica gives no answer for it");
+                Err(LoadFailed)
+            }
+        }
+    }
+
+    /// Applies the stores of this burst.
+    fn apply(&mut self) {
+        let mut stores = std::mem::take(&mut self.stores);
+        let last = stores.last().expect("apply is called with stores").0;
+        match self.storage.apply(&mut self.batch) {
+            Ok(()) => {}
+            Err(error) if error.is_certainly_not_applied() => {
+                tracing::warn!(%error, stores = stores.len(), "the disk takes no writes now");
+                self.batch.clear();
+                let now = self.now();
+                for (ticket, key) in &stores {
+                    self.cache.remove(key);
+                    self.engine.handle(now, Input::StoreFailed(*ticket));
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, "stopping at once: it is not certain what of the last write is on disk");
+                std::process::abort();
+            }
+        }
+        self.syncer.request(last);
+        stores.clear();
+        self.stores = stores;
+    }
+}
