@@ -3,10 +3,10 @@
 //! The ports are replaced, the directory is the test's own, and a node is killed where the text says to. Lines for cargo are left out: what
 //! they run is tested with the examples.
 
-use crate::support::output::Lines;
+use crate::support::output::{Lines, listened};
 use crate::support::{Dev, Home, skipped};
 use std::io::Write;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command};
 
 const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
 const SECTION: &str = "## The first five minutes";
@@ -23,15 +23,7 @@ impl Shell {
     fn new(home: &Home) -> Shell {
         let mut command = Command::new("sh");
         command.current_dir(home.scratch()).env_remove("QUORATE_CLIENT");
-        let mut process = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = Lines::default();
-        lines.collect(process.stdout.take().unwrap());
-        lines.collect(process.stderr.take().unwrap());
+        let (mut process, lines) = listened(&mut command);
         Shell {
             stdin: process.stdin.take().unwrap(),
             process,

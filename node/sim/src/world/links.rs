@@ -205,24 +205,21 @@ impl World {
             self.dial_later(node, peer, (50_000, 1_000_000));
         } else if self.links.at(peer, node).up == Some(epoch) {
             // The dialing side learns it too, sooner or later.
-            let delay = self.net.range(0, PATIENCE_US.1);
-            self.queue.push(
-                self.now + delay,
-                Event::Lost {
-                    node: peer,
-                    peer: node,
-                    epoch,
-                },
-            );
+            self.notice_later(peer, node, epoch, (0, PATIENCE_US.1));
         }
     }
 
+    /// A side of a dead connection notices, within this range of microseconds.
+    fn notice_later(&mut self, node: NodeNo, peer: NodeNo, epoch: u32, (low, high): (u64, u64)) {
+        let delay = self.net.range(low, high);
+        self.queue.push(self.now + delay, Event::Lost { node, peer, epoch });
+    }
+
     /// The connection dies, and each side notices within this range of microseconds.
-    pub(super) fn kill_connection(&mut self, a: NodeNo, b: NodeNo, (low, high): (u64, u64)) {
+    pub(super) fn kill_connection(&mut self, a: NodeNo, b: NodeNo, within: (u64, u64)) {
         for (node, peer) in [(a, b), (b, a)] {
             if let Some(epoch) = self.links.at(node, peer).up {
-                let delay = self.net.range(low, high);
-                self.queue.push(self.now + delay, Event::Lost { node, peer, epoch });
+                self.notice_later(node, peer, epoch, within);
             }
         }
     }
@@ -232,15 +229,7 @@ impl World {
         for peer in (0..self.nodes.len()).filter(|&peer| peer != node) {
             self.links.at(node, peer).up = None;
             if let Some(epoch) = self.links.at(peer, node).up {
-                let delay = self.net.range(0, PATIENCE_US.1);
-                self.queue.push(
-                    self.now + delay,
-                    Event::Lost {
-                        node: peer,
-                        peer: node,
-                        epoch,
-                    },
-                );
+                self.notice_later(peer, node, epoch, (0, PATIENCE_US.1));
             }
         }
     }

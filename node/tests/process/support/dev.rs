@@ -3,7 +3,7 @@
 //! [`Home`] is the directory, the ports, and the right to be the only test that runs. [`Dev`] is one run of `quorate dev` on it; a home can
 //! have several, one after the other. Whatever happens, dropping a `Dev` stops its processes; a failing test prints their logs.
 
-use super::output::{Lines, wait};
+use super::output::{Lines, listened, wait};
 use super::{eventually, http, quorate};
 use quorate_client::{Client, ClientConfig};
 use rustix::process::{Pid, Signal, kill_process};
@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Stdio};
+use std::process::{Child, ChildStdin};
 use tempfile::TempDir;
 
 /// Base ports to choose from: below what the system gives to outgoing connections.
@@ -76,15 +76,7 @@ impl Home {
             .arg(self.dir())
             .args(["--http-port", &self.port.to_string()])
             .args(arguments);
-        let mut process = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = Lines::default();
-        lines.collect(process.stdout.take().unwrap());
-        lines.collect(process.stderr.take().unwrap());
+        let (mut process, lines) = listened(&mut command);
         Dev {
             home: self,
             stdin: process.stdin.take(),

@@ -46,6 +46,20 @@ impl Lines {
     }
 }
 
+/// Starts a process that can be typed to, and reads what it says.
+pub(crate) fn listened(command: &mut Command) -> (Child, Lines) {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = Lines::default();
+    lines.collect(child.stdout.take().unwrap());
+    lines.collect(child.stderr.take().unwrap());
+    (child, lines)
+}
+
 /// Waits for the end of a child; kills it if it does not come.
 pub(crate) fn wait(child: &mut Child) -> ExitStatus {
     let guard = Killed(child);
