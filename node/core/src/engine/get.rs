@@ -115,9 +115,12 @@ impl Engine {
                 Err(_) => ReplicaState::ReadFailed,
             },
         };
-        let held = op.merged.value_bytes();
         let is_news = op.tally.settle(now, from, state);
-        self.ops.hold(id, held);
+        // "The same" and refusals bring nothing to hold.
+        if state == ReplicaState::Acked {
+            let held = op.merged.value_bytes();
+            self.ops.hold(id, held);
+        }
         if is_news {
             self.get_ask(now, id, false);
             self.get_decide(now, id);
