@@ -193,6 +193,9 @@ fn new_engine(config: &NodeConfig) -> Result<Engine, NodeError> {
         context_keys: config.context_keys(),
         buckets: config.bucket_table(),
         limits: config.engine_limits(),
+        wall_ms: std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |since| since.as_millis() as u64),
     }))
 }
 

@@ -20,15 +20,18 @@ use crate::syncer::Syncer;
 use crate::transport::{Outbox, close};
 use bytes::Bytes;
 use cache::RecordCache;
-use quorate_core::engine::{Effect, Engine, Input, LoadFailed, LoadId, RequestHandle, StoreTicket};
+use quorate_core::engine::{
+    Effect, Engine, Input, LoadFailed, LoadId, RequestHandle, Scan, ScanId, ScanPage, ScanRows, StoreTicket,
+};
 use quorate_core::key::Key;
 use quorate_core::message::{
     Message, PeerMessage, Query, QueryAnswer, QueryReply, QueryRequest, Request, RequestReply,
 };
+use quorate_core::place::{Place, RowName, Shelf};
 use quorate_core::request::{Code, Failure, Operation, Response};
 use quorate_core::time::Instant;
 use quorate_ring::NodeIndex;
-use quorate_storage::{Batch, RocksStorage, Storage};
+use quorate_storage::{Batch, Column, RocksStorage, ScanLimit, Storage, StorageError};
 use slab::Slab;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -56,7 +59,7 @@ struct Inner {
     cache: RecordCache,
     /// Stores of this burst, and their numbers and keys.
     batch: Batch,
-    stores: Vec<(StoreTicket, Key)>,
+    stores: Vec<(StoreTicket, Place)>,
     peers: Vec<Peer>,
     clients: usize,
     requests: Slab<Requester>,
@@ -337,13 +340,67 @@ impl Inner {
                     self.answer(requester, response);
                 }
             }
-            Effect::Load { load, key } => self.load(load, &key),
-            Effect::Store { ticket, key, payload } => {
-                self.batch.put_record(key.token().0, key.encoded(), &payload);
-                self.cache.insert(key.clone(), payload);
-                self.stores.push((ticket, key));
+            Effect::Load { load, place } => self.load(load, &place),
+            Effect::Scan { scan, what } => self.scan(scan, &what),
+            Effect::Store { ticket, place, payload } => self.store(ticket, place, payload),
+        }
+    }
+
+    fn store(&mut self, ticket: StoreTicket, place: Place, payload: Option<Bytes>) {
+        let RowName { shelf, token, key } = place.row();
+        match &payload {
+            Some(payload) => self.batch.put(column(shelf), token, &key, payload),
+            None => self.batch.delete(column(shelf), token, &key),
+        }
+        if let Place::Record(key) = &place {
+            match payload {
+                Some(payload) => self.cache.insert(key.clone(), payload),
+                None => self.cache.remove(key),
             }
         }
+        self.stores.push((ticket, place));
+    }
+
+    /// Reads rows in order. What this burst has stored is applied first, so that it is seen.
+    fn scan(&mut self, scan: ScanId, what: &Scan) {
+        if !self.stores.is_empty() {
+            self.apply();
+        }
+        let (shelf, tokens, target) = match &what.rows {
+            ScanRows::Records(tokens) => (Shelf::Record, tokens.clone(), None),
+            ScanRows::Settle(tokens) => (Shelf::Settle, tokens.clone(), None),
+            ScanRows::Hints(target) => {
+                let token = Place::hints_token(*target);
+                (Shelf::Hint, token..=token, Some(*target))
+            }
+        };
+        let after = what.after.as_ref().map(|key| match (shelf, target) {
+            (Shelf::Hint, Some(target)) => Place::Hint(target, key.clone()).row(),
+            (Shelf::Settle, _) => Place::Settle(key.clone()).row(),
+            _ => Place::Record(key.clone()).row(),
+        });
+        let after = after.as_ref().map(|row| (row.token, &row.key[..]));
+        let limit = ScanLimit {
+            rows: what.rows_max,
+            bytes: what.bytes_max,
+        };
+        let result = match self.storage.scan(column(shelf), tokens, after, limit) {
+            Ok(page) => {
+                let row = |row: quorate_storage::ScanRow| {
+                    let key = Place::key_in(shelf, &row.key)?;
+                    Some((key, row.payload.map_err(|error| load_failed(&error))))
+                };
+                Ok(ScanPage {
+                    rows: page.rows.into_iter().filter_map(row).collect(),
+                    done: page.done,
+                })
+            }
+            Err(error) => {
+                tracing::error!(%error, ?what, "cannot read rows");
+                Err(load_failed(&error))
+            }
+        };
+        self.engine.handle(self.now(), Input::Scanned { scan, result });
     }
 
     fn send(&mut self, to: NodeIndex, message: PeerMessage) {
@@ -370,26 +427,33 @@ impl Inner {
         }
     }
 
-    /// Reads inline. The engine never loads a key whose last store is not durable, unless that store was refused; so it
+    /// Reads inline. The engine never loads a row whose last store is not durable, unless that store was refused; so it
     /// does not matter here that the stores of this burst are not applied yet.
-    fn load(&mut self, load: LoadId, key: &Key) {
-        let result = match self.cache.get(key) {
+    fn load(&mut self, load: LoadId, place: &Place) {
+        let cached = match place {
+            Place::Record(key) => self.cache.get(key),
+            _ => None,
+        };
+        let result = match cached {
             Some(payload) => Ok(Some(payload)),
-            None => self.read(key),
+            None => self.read(place),
         };
         self.engine.handle(self.now(), Input::Loaded { load, result });
     }
 
-    fn read(&mut self, key: &Key) -> Result<Option<Bytes>, LoadFailed> {
-        match self.storage.get(key.token().0, key.encoded()) {
+    fn read(&mut self, place: &Place) -> Result<Option<Bytes>, LoadFailed> {
+        let RowName { shelf, token, key } = place.row();
+        match self.storage.get_row(column(shelf), token, &key) {
             Ok(Some(payload)) => {
-                self.cache.insert(key.clone(), payload.clone());
+                if let Place::Record(key) = place {
+                    self.cache.insert(key.clone(), payload.clone());
+                }
                 Ok(Some(payload))
             }
             Ok(None) => Ok(None),
             Err(error) => {
-                tracing::error!(%key, %error, "cannot read a record; this replica gives no answer for it");
-                Err(LoadFailed)
+                tracing::error!(?place, %error, "cannot read a row; this replica gives no answer for it");
+                Err(load_failed(&error))
             }
         }
     }
@@ -398,14 +462,19 @@ impl Inner {
     fn apply(&mut self) {
         let mut stores = std::mem::take(&mut self.stores);
         let last = stores.last().expect("apply is called with stores").0;
+        for (token, n, sum) in self.engine.take_leaves() {
+            self.batch.put(Column::Leaf, token, &[n], &sum.to_le_bytes());
+        }
         match self.storage.apply(&mut self.batch) {
             Ok(()) => {}
             Err(error) if error.is_certainly_not_applied() => {
                 tracing::warn!(%error, stores = stores.len(), "the disk takes no writes now");
                 self.batch.clear();
                 let now = self.now();
-                for (ticket, key) in &stores {
-                    self.cache.remove(key);
+                for (ticket, place) in &stores {
+                    if let Place::Record(key) = place {
+                        self.cache.remove(key);
+                    }
                     self.engine.handle(now, Input::StoreFailed(*ticket));
                 }
             }
@@ -417,5 +486,25 @@ impl Inner {
         self.syncer.request(last);
         stores.clear();
         self.stores = stores;
+    }
+}
+
+/// The column of the store that holds a shelf.
+fn column(shelf: Shelf) -> Column {
+    match shelf {
+        Shelf::Record => Column::Record,
+        Shelf::Hint => Column::Hint,
+        Shelf::Settle => Column::Settle,
+        Shelf::Note => Column::Meta,
+    }
+}
+
+/// What the engine is told about a failed read. Damage is for good, anything else may pass.
+fn load_failed(error: &StorageError) -> LoadFailed {
+    match error {
+        StorageError::Corrupt { .. } | StorageError::CorruptMeta { .. } | StorageError::Damaged { .. } => {
+            LoadFailed::Corrupt
+        }
+        _ => LoadFailed::Unreadable,
     }
 }

@@ -4,6 +4,7 @@
 //! same table; until properties are part of the cluster's state, it comes from each node's configuration.
 
 use crate::message::RECORD_BYTES_MAX;
+use crate::request::QuorumKind;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -20,6 +21,18 @@ pub enum BlindWrites {
     Replace,
 }
 
+/// When a write counts as acknowledged by a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// When it is synced to disk.
+    #[default]
+    Durable,
+    /// When it is handed to the system, which a node's `flush_interval_ms` later has it on disk. A power cut takes back what was
+    /// acknowledged since; a crash of the process alone takes nothing.
+    Relaxed,
+}
+
 /// How one bucket behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -32,6 +45,16 @@ pub struct BucketProperties {
     pub w: Option<u8>,
     /// Durable acks that a write waits for; `None`: as many as `w`.
     pub dw: Option<u8>,
+    /// Of the answers that a read waits for, how many have to be owners'; `None`: none in a sloppy quorum, all in a strict one.
+    pub pr: Option<u8>,
+    /// Of the acks that a write waits for, how many have to be owners'; `None`: none in a sloppy quorum, all in a strict one.
+    pub pw: Option<u8>,
+    /// Whether fallbacks count while owners are away.
+    pub quorum: QuorumKind,
+    /// Seconds after which a value reads as deleted, from when it is written; `None`: never.
+    pub ttl_seconds: Option<u32>,
+    /// When a node acknowledges.
+    pub durability: Durability,
     /// What writes without a context do.
     pub blind_writes: BlindWrites,
     /// Siblings from which a write that does not resolve is refused.
@@ -49,6 +72,11 @@ impl Default for BucketProperties {
             r: None,
             w: None,
             dw: None,
+            pr: None,
+            pw: None,
+            quorum: QuorumKind::Sloppy,
+            ttl_seconds: None,
+            durability: Durability::Durable,
             blind_writes: BlindWrites::Siblings,
             siblings_max: 100,
             value_bytes_max: 1 << 20,
@@ -116,7 +144,13 @@ impl BucketProperties {
         if self.n == 0 || self.n > N_MAX {
             return Err(PropertiesError::N { got: self.n });
         }
-        for (name, value) in [("r", self.r), ("w", self.w), ("dw", self.dw)] {
+        for (name, value) in [
+            ("r", self.r),
+            ("w", self.w),
+            ("dw", self.dw),
+            ("pr", self.pr),
+            ("pw", self.pw),
+        ] {
             if let Some(got) = value.filter(|&v| v == 0 || v > self.n) {
                 return Err(PropertiesError::Quorum { name, got, n: self.n });
             }

@@ -6,7 +6,8 @@
 //!
 //! From the bottom up: [`dot`] and [`context`] say which writes somebody has seen; [`record`] is what a key holds, and how two
 //! copies become one; [`seen`] is what clients carry between a read and a write, and [`seal`] keeps them from forging it; [`request`] is what clients
-//! ask and are told; [`message`] is the wire; [`bucket`] holds a bucket's properties; [`engine`] coordinates and replicates.
+//! ask and are told; [`message`] is the wire; [`bucket`] holds a bucket's properties; [`place`] names the rows that a node keeps, and [`tree`] sums them
+//! up; [`engine`] coordinates, replicates and heals.
 
 pub mod bucket;
 pub mod context;
@@ -14,9 +15,11 @@ pub mod dot;
 pub mod engine;
 pub mod key;
 pub mod message;
+pub mod place;
 pub mod planted;
 pub mod record;
 pub mod request;
 pub mod seal;
 pub mod seen;
 pub mod time;
+pub mod tree;

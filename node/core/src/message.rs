@@ -5,8 +5,13 @@
 //! sender's number and every answer repeats it, so answers may come in any order.
 
 mod frame;
+mod healing;
 
 pub use frame::{FrameError, HEADER_BYTES, PEER_FRAME_BYTES_MAX, RECORD_BYTES_MAX, WIRE_VERSION};
+pub use healing::{
+    Candidate, FetchHint, Greeting, Handoff, HandoffReply, KeyEntry, Pull, PullReply, Reap, SettleAsk, SettleReply,
+    StoreHint, TreeAnswer, TreeAsk, TreeQuestion, TreeReply,
+};
 
 use crate::key::Key;
 use crate::request::{Operation, Response};
@@ -135,6 +140,10 @@ pub enum Refusal {
     NotOwner,
     /// The bytes sent are no record.
     Malformed,
+    /// It has lost its memory and has not read everything again: it does not know what it should hold.
+    Rebuilding,
+    /// It keeps as many hints as it takes.
+    HintsFull,
 }
 
 /// The answer to a [`Replicate`].
@@ -210,6 +219,43 @@ pub enum PeerMessage {
     Forward(Forward),
     /// See [`ForwardReply`].
     ForwardReply(ForwardReply),
+    /// See [`Greeting`].
+    Greeting(Greeting),
+    /// See [`StoreHint`].
+    StoreHint(StoreHint),
+    /// See [`FetchHint`].
+    FetchHint(FetchHint),
+    /// See [`Handoff`].
+    Handoff(Handoff),
+    /// See [`HandoffReply`].
+    HandoffReply(HandoffReply),
+    /// See [`TreeAsk`].
+    TreeAsk(TreeAsk),
+    /// See [`TreeReply`].
+    TreeReply(TreeReply),
+    /// See [`Pull`].
+    Pull(Pull),
+    /// See [`PullReply`].
+    PullReply(PullReply),
+    /// See [`SettleAsk`].
+    SettleAsk(SettleAsk),
+    /// See [`SettleReply`].
+    SettleReply(SettleReply),
+    /// See [`Reap`].
+    Reap(Reap),
+}
+
+impl PeerMessage {
+    /// Whether nobody waits for it: it travels behind everything else, on streams of its own.
+    pub fn is_bulk(&self) -> bool {
+        use PeerMessage::*;
+        match self {
+            Replicate(_) | ReplicateReply(_) | Fetch(_) | FetchReply(_) | Forward(_) | ForwardReply(_)
+            | Greeting(_) | StoreHint(_) | FetchHint(_) => false,
+            Handoff(_) | HandoffReply(_) | TreeAsk(_) | TreeReply(_) | Pull(_) | PullReply(_) | SettleAsk(_)
+            | SettleReply(_) | Reap(_) => true,
+        }
+    }
 }
 
 /// One message of any kind, as a frame carries it.

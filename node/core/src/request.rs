@@ -44,7 +44,7 @@ pub struct Value {
 pub enum QuorumKind {
     /// Only the key's owners count.
     Strict,
-    /// Fallbacks count too. Not served yet: refused with [`Code::Unsupported`].
+    /// Fallbacks count too, while owners are away.
     Sloppy,
 }
 
@@ -53,9 +53,9 @@ pub enum QuorumKind {
 pub struct ReadOptions {
     /// Answers from distinct owners before the reply.
     pub r: Option<u8>,
-    /// Of these, from owners (refused for now).
+    /// Of these, from owners.
     pub pr: Option<u8>,
-    /// Strict or sloppy (sloppy is refused for now).
+    /// Strict or sloppy.
     pub quorum: Option<QuorumKind>,
 }
 
@@ -64,11 +64,11 @@ pub struct ReadOptions {
 pub struct WriteOptions {
     /// Acks from distinct owners before the reply.
     pub w: Option<u8>,
-    /// Of these, durable ones. Every ack is durable now, so `dw` above `w` raises `w`.
+    /// Of these, durable ones; more than `w` raises `w`.
     pub dw: Option<u8>,
-    /// Of these, from owners (refused for now).
+    /// Of these, from owners.
     pub pw: Option<u8>,
-    /// Strict or sloppy (sloppy is refused for now).
+    /// Strict or sloppy.
     pub quorum: Option<QuorumKind>,
     /// Whether the reply carries the whole record after the write.
     pub return_representation: bool,
@@ -166,6 +166,12 @@ pub enum ReplicaState {
     Overloaded,
     /// It says that it does not own the key: its ring differs.
     NotOwner,
+    /// Acknowledged a write that it has not synced to disk yet: see [`Durability::Relaxed`](crate::bucket::Durability).
+    Accepted,
+    /// It has lost its memory and is still reading it again from the others, so it has no answer.
+    Rebuilding,
+    /// It keeps as many hints for others as it takes.
+    HintsFull,
 }
 
 impl fmt::Display for ReplicaState {
@@ -182,6 +188,9 @@ impl fmt::Display for ReplicaState {
             ReplicaState::WriteFailed => "could not write to its disk",
             ReplicaState::Overloaded => "is overloaded",
             ReplicaState::NotOwner => "does not own the key",
+            ReplicaState::Accepted => "accepted",
+            ReplicaState::Rebuilding => "is rebuilding its data from the other owners",
+            ReplicaState::HintsFull => "takes no more hints",
         })
     }
 }

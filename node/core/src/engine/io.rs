@@ -1,16 +1,20 @@
 //! What goes into the engine and what comes out: its whole contract with the shell.
 //!
 //! The shell hands in an [`Input`] with the time, then takes [`Effect`]s until there are none and carries them out *in order*. Order
-//! matters in one place: a [`Effect::Store`] must be applied before any later [`Effect::Load`] is served, so that a read
-//! sees what was written. Nothing else may be assumed by either side; loads may be answered late and in any order.
-
-use crate::message::PeerMessage;
-use crate::request::{Operation, Response};
-use bytes::Bytes;
-use quorate_ring::NodeIndex;
-use std::time::Duration;
+//! matters in one place: a [`Effect::Store`] must be applied before any later [`Effect::Load`] or [`Effect::Scan`] is served, so that a read
+//! sees what was written. Nothing else may be assumed by either side; loads and scans may be answered late and in any order.
+//!
+//! All stores that come out between two inputs are one batch: either all of them are on disk after a crash or none. With them go the
+//! leaves of the Merkle trees that they changed, which [`Engine::take_leaves`](super::Engine::take_leaves) hands out when the batch is made up.
 
 use crate::key::Key;
+use crate::message::PeerMessage;
+use crate::place::Place;
+use crate::request::{Operation, Response};
+use bytes::Bytes;
+use quorate_ring::{NodeId, NodeIndex};
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
 /// The shell's name for a request that it handed in. The engine replies to each exactly once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,9 +28,51 @@ pub struct LoadId(pub u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StoreTicket(pub u64);
 
-/// The disk could not say what it holds (an I/O error, a failed checksum). This is not "nothing there".
+/// The disk could not say what it holds. This is not "nothing there".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LoadFailed;
+pub enum LoadFailed {
+    /// It gave an error. What it holds may be readable later.
+    Unreadable,
+    /// What it holds does not fit its checksum: it is gone, whatever it was.
+    Corrupt,
+}
+
+/// The engine's name for one scan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ScanId(pub u64);
+
+/// Rows to be read in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scan {
+    /// Which ones.
+    pub rows: ScanRows,
+    /// Only those behind this key.
+    pub after: Option<Key>,
+    /// Rows at most; at least one is returned if there is one.
+    pub rows_max: usize,
+    /// Bytes of payloads at most, with the row that reaches it.
+    pub bytes_max: usize,
+}
+
+/// Which rows a scan reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ScanRows {
+    /// The records of a range of tokens, in the order of their tokens.
+    Records(RangeInclusive<u64>),
+    /// The hints for an owner, in the order of their tokens.
+    Hints(NodeId),
+    /// The keys that wait to be settled, in a range of tokens, in the order of their tokens.
+    Settle(RangeInclusive<u64>),
+}
+
+/// What a scan found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ScanPage {
+    /// Keys and payloads, in order; a row that is damaged has its key and why it cannot be read.
+    pub rows: Vec<(Key, Result<Bytes, LoadFailed>)>,
+    /// Nothing follows. If false, go on behind the last key.
+    pub done: bool,
+}
 
 /// Something that happened.
 #[derive(Clone, Debug)]
@@ -58,6 +104,13 @@ pub enum Input {
         /// The stored bytes, `None` if there are none under the key.
         result: Result<Option<Bytes>, LoadFailed>,
     },
+    /// A scan has ended.
+    Scanned {
+        /// Which.
+        scan: ScanId,
+        /// What it found. An error says that the range cannot be read now, or not at all: nothing of it is known.
+        result: Result<ScanPage, LoadFailed>,
+    },
     /// Every store up to this one is on disk and survives a power cut, but for those that were refused.
     Durable(StoreTicket),
     /// This store was refused (disk full, write stall) and nothing of it is on disk, nor will be. If the disk failed in any
@@ -86,21 +139,28 @@ pub enum Effect {
         /// Its end.
         response: Response,
     },
-    /// Read the bytes stored under a key, and hand in [`Input::Loaded`].
+    /// Read the bytes stored at a place, and hand in [`Input::Loaded`].
     Load {
         /// To be named in the answer.
         load: LoadId,
-        /// Which key.
-        key: Key,
+        /// Where.
+        place: Place,
     },
-    /// Write bytes under a key, to be visible to later loads at once, and hand in [`Input::Durable`] when they are synced. A whole
+    /// Read rows in order, and hand in [`Input::Scanned`].
+    Scan {
+        /// To be named in the answer.
+        scan: ScanId,
+        /// Which rows.
+        what: Scan,
+    },
+    /// Write bytes at a place, to be visible to later loads at once, and hand in [`Input::Durable`] when they are synced. A whole
     /// burst of stores may share one write and one sync.
     Store {
         /// Its number.
         ticket: StoreTicket,
-        /// Which key.
-        key: Key,
-        /// The bytes.
-        payload: Bytes,
+        /// Where.
+        place: Place,
+        /// The bytes; `None` removes what is there.
+        payload: Option<Bytes>,
     },
 }

@@ -1,58 +1,81 @@
-//! One key at a time: loading it, working on it, storing it, and saying so once it is synced.
+//! One row at a time: loading it, working on it, storing it, and saying so once it is synced.
 //!
 //! Coordinated writes, local reads, merges and fetches for other coordinators all come through here as [`Work`], and all that has
-//! gathered for a key is done in one go. What is said about it waits for the sync as a [`Waiter`].
+//! gathered for a row is done in one go. What is said about it waits for the sync as a [`Waiter`].
 
-use super::slots::{Slot, Waiter, Work};
+use super::slots::{LeafChange, Slot, Waiter, Work};
 use super::stored::Stored;
 use super::{Effect, Engine, LoadFailed, StoreTicket, refused};
 use crate::key::Key;
 use crate::message::{Held, PeerMessage, Refusal, ReplicateReply};
+use crate::place::Place;
 use crate::planted;
 use crate::request::ReplicaState;
 use crate::time::Instant;
+use crate::tree;
 use bytes::Bytes;
 
 impl Engine {
-    /// Does something with a key: at once if it is in memory, else when it has been loaded.
+    /// Does something with the record of a key that this node owns: at once if it is in memory, else when it has been loaded.
     pub(super) fn with_slot(&mut self, now: Instant, key: &Key, work: Work) {
-        let mut slot = self.slots.take(key);
+        self.with_place(now, Place::Record(key.clone()), work);
+    }
+
+    /// Does something with a row: at once if it is in memory, else when it has been loaded.
+    pub(super) fn with_place(&mut self, now: Instant, place: Place, work: Work) {
+        let mut slot = self.slots.take(&place);
         if slot.stored.is_some() {
-            return self.run(now, key.clone(), slot, vec![work]);
+            return self.run(now, place, slot, vec![work]);
         }
         self.slots.enqueue(&mut slot, work);
+        self.load(place, slot);
+    }
+
+    /// Loads a slot, unless it is loading.
+    fn load(&mut self, place: Place, mut slot: Slot) {
         if slot.loading.is_none() {
-            let load = self.slots.begin_load(key, &mut slot);
-            self.effects.push_back(Effect::Load { load, key: key.clone() });
+            let load = self.slots.begin_load(&place, &mut slot);
+            self.effects.push_back(Effect::Load {
+                load,
+                place: place.clone(),
+            });
         }
-        self.slots.put_back(key.clone(), slot);
+        self.slots.put_back(place, slot);
+    }
+
+    /// Stores bytes, or nothing, at a place that no slot stands behind.
+    pub(super) fn store_plain(&mut self, place: Place, payload: Option<Bytes>) -> StoreTicket {
+        let ticket = self.slots.begin_plain_store(place.clone());
+        self.effects.push_back(Effect::Store { ticket, place, payload });
+        ticket
     }
 
     /// A load has ended: all that waited for it is done now.
-    pub(super) fn loaded(&mut self, now: Instant, key: Key, result: Result<Option<Bytes>, LoadFailed>) {
-        let mut slot = self.slots.take(&key);
+    pub(super) fn loaded(&mut self, now: Instant, place: Place, result: Result<Option<Bytes>, LoadFailed>) {
+        let mut slot = self.slots.take(&place);
         slot.loading = None;
         let waiting = self.slots.dequeue(&mut slot);
         let stored = match result {
-            Err(LoadFailed) if planted::is(3) => Ok(Stored::empty()),
-            Err(LoadFailed) => Err(()),
+            Err(_) if planted::is(3) => Ok(Stored::empty()),
+            Err(LoadFailed::Unreadable | LoadFailed::Corrupt) => Err(()),
             Ok(payload) => Stored::parse(payload).map_err(|_| ()),
         };
         match stored {
             Ok(stored) => {
                 slot.stored = Some(stored);
-                self.run(now, key, slot, waiting);
+                self.run(now, place, slot, waiting);
             }
             Err(()) => {
                 self.counters.load_failures += 1;
-                self.slots.put_back(key, slot);
+                self.slots.put_back(place, slot);
                 waiting.into_iter().for_each(|work| self.cannot_read(now, work));
             }
         }
     }
 
-    /// Does work on a key that is in memory, then stores it if it changed. All acks of this round wait for that store.
-    fn run(&mut self, now: Instant, key: Key, mut slot: Slot, work: Vec<Work>) {
+    /// Does work on a row that is in memory, then stores it if it changed. All acks of this round wait for that store.
+    fn run(&mut self, now: Instant, place: Place, mut slot: Slot, work: Vec<Work>) {
+        let key = place.key().expect("only rows about keys have slots").clone();
         let mut stored = slot.stored.take().expect("run is called with a loaded slot");
         let before = stored.encoded().clone();
         let (mut waiters, mut writes) = (Vec::with_capacity(work.len()), Vec::new());
@@ -70,17 +93,18 @@ impl Engine {
             }
         }
         if *stored.encoded() != before {
-            let ticket = self.slots.begin_store(&key, &mut slot, !writes.is_empty());
+            let change = self.change_leaf(&place, &before, stored.encoded());
+            let ticket = self.slots.begin_store(&place, &mut slot, change, !writes.is_empty());
             self.effects.push_back(Effect::Store {
                 ticket,
-                key: key.clone(),
-                payload: stored.payload(),
+                place: place.clone(),
+                payload: (!stored.is_empty()).then(|| stored.payload()),
             });
         }
         let encoded = stored.encoded().clone();
         slot.stored = Some(stored);
         let unsynced = slot.unsynced.filter(|_| !planted::is(17));
-        self.slots.put_back(key, slot);
+        self.slots.put_back(place, slot);
         // The record leaves for the other owners while the local write is being synced.
         writes.into_iter().for_each(|op| self.send_replicas(now, op, &encoded));
         let ready = match unsynced {
@@ -88,6 +112,19 @@ impl Engine {
             None => Some(waiters),
         };
         self.tell(now, ready.unwrap_or_default(), Ok(()));
+    }
+
+    /// Takes note in the key's Merkle tree that its record has changed. What is kept for others is in no tree.
+    fn change_leaf(&mut self, place: &Place, before: &Bytes, after: &Bytes) -> Option<LeafChange> {
+        let Place::Record(key) = place else { return None };
+        let n = self.config.buckets.of(key.bucket()).n;
+        let partition = self.config.ring.partition_of(key.token());
+        let leaf = self.trees.leaf_of(partition, key.token(), n);
+        let empty = Stored::empty();
+        let entry = |encoded: &Bytes| tree::entry_of(key, encoded, encoded == empty.encoded());
+        let (before, after) = (entry(before), entry(after));
+        self.trees.change(leaf, before, after);
+        Some(LeafChange { leaf, before, after })
     }
 
     /// Says what waited for a store: that it is durable, or that it was refused.
@@ -119,16 +156,16 @@ impl Engine {
         };
         self.counters.store_failures += 1;
         self.gate.refused(now, ticket);
-        if failed.minted {
-            self.vnodes.retire(self.config.ring.partition_of(failed.key.token()));
+        if let Some(LeafChange { leaf, before, after }) = failed.change {
+            self.trees.change(leaf, after, before);
         }
-        let mut slot = self.slots.take(&failed.key);
-        if slot.loading.is_none() {
-            let load = self.slots.begin_load(&failed.key, &mut slot);
-            let key = failed.key.clone();
-            self.effects.push_back(Effect::Load { load, key });
+        if let Some(key) = failed.place.key().filter(|_| failed.minted) {
+            self.vnodes.retire(self.config.ring.partition_of(key.token()));
         }
-        self.slots.put_back(failed.key, slot);
+        if matches!(failed.place, Place::Record(_) | Place::Hint(..)) {
+            let slot = self.slots.take(&failed.place);
+            self.load(failed.place, slot);
+        }
         self.tell(now, failed.waiters, Err(Refusal::WriteFailed));
     }
 

@@ -33,7 +33,7 @@ mod vnodes;
 #[cfg(test)]
 mod tests;
 
-pub use io::{Effect, Input, LoadFailed, LoadId, RequestHandle, StoreTicket};
+pub use io::{Effect, Input, LoadFailed, LoadId, RequestHandle, Scan, ScanId, ScanPage, ScanRows, StoreTicket};
 
 use crate::bucket::BucketTable;
 use crate::key::Key;
@@ -41,6 +41,7 @@ use crate::message::{ForwardReply, PeerMessage, Refusal};
 use crate::request::{Code, Failure, Operation, Outcome, ReplicaState, Response};
 use crate::seal::ContextKeys;
 use crate::time::Instant;
+use crate::tree::Trees;
 use gate::Gate;
 use ops::{Op, OpId, Ops};
 use peers::Peers;
@@ -67,6 +68,8 @@ pub struct EngineConfig {
     pub buckets: BucketTable,
     /// Bounds.
     pub limits: Limits,
+    /// The wall clock at [`Instant`] 0 of this engine, in milliseconds since 1970. For ages that people read and for values that expire.
+    pub wall_ms: u64,
 }
 
 /// Bounds of an engine's queues and patience. Each has a documented answer when it is reached.
@@ -86,6 +89,26 @@ pub struct Limits {
     pub hedge_after: Duration,
     /// Largest sealed context accepted from a client, in bytes.
     pub context_bytes_max: usize,
+    /// A node that keeps a request waiting for this long is routed round.
+    pub slow_after: Duration,
+    /// Whether hints are kept for owners that are away. Without them they are left to anti-entropy.
+    pub hints: bool,
+    /// Bytes of hints that this node keeps. Beyond: fallbacks refuse with [`Refusal::HintsFull`], and what this node owes itself is noted by
+    /// partition and left to anti-entropy.
+    pub hint_bytes_max: u64,
+    /// Handoffs and pulls under way to one node at once.
+    pub handoff_window: u16,
+    /// Read repairs that nobody waits for, a second.
+    pub repairs_per_second: u32,
+    /// Whether owners compare their trees.
+    pub exchange: bool,
+    /// Every pair of owners compares every tree that they share about this often.
+    pub exchange_every: Duration,
+    /// Between the two rounds of the proof that a record can be settled. Longer than a connection's idle timeout, so that what a process
+    /// that ended had sent has arrived or never will.
+    pub settle_after: Duration,
+    /// Records that the scrub reads a second.
+    pub scrub_per_second: u32,
 }
 
 impl Default for Limits {
@@ -97,6 +120,15 @@ impl Default for Limits {
             timeout_max: Duration::from_secs(60),
             hedge_after: Duration::from_millis(20),
             context_bytes_max: 16 << 10,
+            slow_after: Duration::from_millis(100),
+            hints: true,
+            hint_bytes_max: 1 << 30,
+            handoff_window: 64,
+            repairs_per_second: 1000,
+            exchange: true,
+            exchange_every: Duration::from_secs(300),
+            settle_after: Duration::from_secs(8),
+            scrub_per_second: 1000,
         }
     }
 }
@@ -132,6 +164,38 @@ pub struct Counters {
     pub load_failures: u64,
     /// Stores that were refused.
     pub store_failures: u64,
+    /// Hints that were stored here.
+    pub hints_stored: u64,
+    /// Hints that their owner has merged, durably.
+    pub hints_delivered: u64,
+    /// Hints that were not stored because there were too many; the partition was noted instead.
+    pub hints_overflowed: u64,
+    /// Owners that were behind and were sent what a read had found.
+    pub read_repairs: u64,
+    /// Exchanges that came to their end.
+    pub exchanges: u64,
+    /// Exchanges that found a difference.
+    pub exchanges_differed: u64,
+    /// Records that exchanges sent.
+    pub exchange_sent: u64,
+    /// Records that exchanges received and that changed something here.
+    pub exchange_received: u64,
+    /// Bytes of records and lists of keys that exchanges sent.
+    pub exchange_bytes_sent: u64,
+    /// Records that were dropped because their deletes are settled.
+    pub reaped: u64,
+    /// Actors that were dropped from contexts.
+    pub trimmed: u64,
+    /// Records that something stood against when they were to be settled.
+    pub settle_refused: u64,
+    /// Records that were found corrupt and set aside.
+    pub corrupt_records: u64,
+    /// Records that were read again from other owners after they were lost here.
+    pub healed_records: u64,
+    /// Leaves of Merkle trees that the scrub had to correct.
+    pub leaves_corrected: u64,
+    /// Times that a peer was found slow and routed round.
+    pub peers_slowed: u64,
 }
 
 /// Who gets the reply.
@@ -162,6 +226,7 @@ pub struct Engine {
     vnodes: Vnodes,
     gate: Gate,
     slots: Slots,
+    trees: Trees,
     ops: Ops,
     timers: BTreeSet<(Instant, OpId, Timer)>,
     next_op: OpId,
@@ -184,6 +249,7 @@ impl Engine {
             vnodes,
             gate: Gate::default(),
             slots: Slots::default(),
+            trees: Trees::new(config.ring.partition_bits()),
             ops: Ops::default(),
             timers: BTreeSet::new(),
             next_op,
@@ -210,10 +276,11 @@ impl Engine {
                 self.lose(now, node);
             }
             Input::Loaded { load, result } => {
-                if let Some(key) = self.slots.end_load(load) {
-                    self.loaded(now, key, result);
+                if let Some(place) = self.slots.end_load(load) {
+                    self.loaded(now, place, result);
                 }
             }
+            Input::Scanned { .. } => {}
             Input::Durable(upto) => {
                 self.gate.durable(upto);
                 while let Some(done) = self.slots.next_durable(upto) {
@@ -234,6 +301,22 @@ impl Engine {
     /// When to hand in [`Input::Tick`] at the latest.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.timers.first().map(|&(at, _, _)| at)
+    }
+
+    /// Takes in a stored leaf of a Merkle tree: its first token, its n and its hash. For the start of a node, before the first input.
+    pub fn restore_leaf(&mut self, token: u64, n: u8, sum: u64) {
+        self.trees.restore(token, n, sum);
+    }
+
+    /// The leaves that have changed since this was last asked: first token, n, hash. They belong into the batch of the stores that came out
+    /// since then; if that batch is refused they are handed out again, corrected, with a later one.
+    pub fn take_leaves(&mut self) -> Vec<(u64, u8, u64)> {
+        self.trees.take_changed()
+    }
+
+    /// The Merkle trees of what this node holds.
+    pub fn trees(&self) -> &Trees {
+        &self.trees
     }
 
     /// What has been counted so far.
@@ -257,8 +340,7 @@ impl Engine {
             PeerMessage::Fetch(m) => self.fetch(now, from, m),
             PeerMessage::ReplicateReply(m) => {
                 self.peers.answered(from);
-                let state = m.result.map_or_else(refused, |()| ReplicaState::Acked);
-                self.put_answer(now, OpId(m.id), from, state);
+                self.replicate_answer(now, OpId(m.id), from, m.result);
             }
             PeerMessage::FetchReply(m) => {
                 self.peers.answered(from);
@@ -276,7 +358,26 @@ impl Engine {
                 self.peers.answered(from);
                 self.forward_answer(from, OpId(m.id), m.response);
             }
+            // Each comes to its own place with what it is for.
+            PeerMessage::Greeting(_)
+            | PeerMessage::StoreHint(_)
+            | PeerMessage::FetchHint(_)
+            | PeerMessage::Handoff(_)
+            | PeerMessage::HandoffReply(_)
+            | PeerMessage::TreeAsk(_)
+            | PeerMessage::TreeReply(_)
+            | PeerMessage::Pull(_)
+            | PeerMessage::PullReply(_)
+            | PeerMessage::SettleAsk(_)
+            | PeerMessage::SettleReply(_)
+            | PeerMessage::Reap(_) => {}
         }
+    }
+
+    /// A replica has answered a [`Replicate`](crate::message::Replicate), or a fallback a [`StoreHint`](crate::message::StoreHint).
+    fn replicate_answer(&mut self, now: Instant, id: OpId, from: NodeIndex, result: Result<(), Refusal>) {
+        let state = result.map_or_else(refused, |()| ReplicaState::Acked);
+        self.put_answer(now, id, from, state);
     }
 
     /// Begins a request: here if this node owns the key, else at an owner.
@@ -387,5 +488,7 @@ fn refused(refusal: Refusal) -> ReplicaState {
         Refusal::WriteFailed => ReplicaState::WriteFailed,
         Refusal::Overloaded => ReplicaState::Overloaded,
         Refusal::NotOwner => ReplicaState::NotOwner,
+        Refusal::Rebuilding => ReplicaState::Rebuilding,
+        Refusal::HintsFull => ReplicaState::HintsFull,
     }
 }

@@ -1,6 +1,7 @@
-//! Keys in memory: those being loaded, and those whose last write is not on disk yet.
+//! Rows in memory: those being loaded, and those whose last write is not on disk yet.
 //!
-//! A slot makes everything that happens to one key happen in order. While the key is loading, work waits; when it is there, all that
+//! A slot makes everything that happens to one row happen in order: the record of a key at its owner, or what a fallback keeps of it
+//! for an owner that is away. While the row is loading, work waits; when it is there, all that
 //! waits is done in one go and leaves at most one store. A written slot stays until its store is durable, so later work
 //! on the key needs no load and can wait for the sync: **a replica never answers with a version that it has not synced**
 //! (otherwise a read could return a write that a power cut then takes back).
@@ -11,13 +12,14 @@
 use super::StoreTicket;
 use super::stored::Stored;
 use super::{LoadId, OpId};
-use crate::key::Key;
 use crate::message::{Held, Refusal};
+use crate::place::Place;
+use crate::tree::LeafId;
 use bytes::Bytes;
 use quorate_ring::NodeIndex;
 use std::collections::{BTreeMap, VecDeque};
 
-/// Something to do with a key once it is in memory.
+/// Something to do with a row once it is in memory.
 #[derive(Debug)]
 pub(super) enum Work {
     /// Write for a client.
@@ -44,7 +46,7 @@ pub(super) enum Work {
     },
 }
 
-/// Something to say once a key is on disk as it is now.
+/// Something to say once a row is on disk as it is now.
 #[derive(Debug)]
 pub(super) enum Waiter {
     /// The local ack of a write.
@@ -57,7 +59,7 @@ pub(super) enum Waiter {
     FetchAnswer(NodeIndex, u64, Result<Held, Refusal>),
 }
 
-/// One key in memory.
+/// One row in memory.
 #[derive(Debug, Default)]
 pub(super) struct Slot {
     /// The load that is under way. Invariant: `loading` and `stored` are never both set.
@@ -66,15 +68,15 @@ pub(super) struct Slot {
     pub(super) stored: Option<Stored>,
     /// Work that waits for the load.
     pub(super) waiting: Vec<Work>,
-    /// The newest store of this key that is not durable yet.
+    /// The newest store of this row that is not durable yet.
     pub(super) unsynced: Option<StoreTicket>,
 }
 
-/// All keys in memory, and who waits for which store.
+/// All rows in memory, and who waits for which store.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
-    slots: BTreeMap<Key, Slot>,
-    loads: BTreeMap<LoadId, Key>,
+    slots: BTreeMap<Place, Slot>,
+    loads: BTreeMap<LoadId, Place>,
     /// One entry a store that is not durable, in order. Invariant: tickets run without a gap.
     syncing: VecDeque<Syncing>,
     next_load: u64,
@@ -87,42 +89,54 @@ pub(super) struct Slots {
 #[derive(Debug)]
 pub(super) struct Syncing {
     pub(super) ticket: StoreTicket,
-    pub(super) key: Key,
+    pub(super) place: Place,
     pub(super) waiters: Vec<Waiter>,
+    /// What it did to a leaf of a Merkle tree.
+    change: Option<LeafChange>,
     /// Whether dots were minted in it.
     minted: bool,
     failed: bool,
 }
 
+/// What a store does to a leaf: which entry goes, and which one comes. Zero stands for none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LeafChange {
+    pub(super) leaf: LeafId,
+    pub(super) before: u64,
+    pub(super) after: u64,
+}
+
 /// A store that was refused.
 #[derive(Debug)]
 pub(super) struct Failed {
-    pub(super) key: Key,
+    pub(super) place: Place,
+    /// What it had done to a leaf, to be undone.
+    pub(super) change: Option<LeafChange>,
     pub(super) waiters: Vec<Waiter>,
     /// Whether dots were minted in it, which other owners may have by now.
     pub(super) minted: bool,
 }
 
 impl Slots {
-    /// How many keys are in memory.
+    /// How many rows are in memory.
     pub(super) fn len(&self) -> usize {
         self.slots.len()
     }
 
-    /// Whether `max` keys are in memory, or as many things wait for keys: a hot key may have many.
+    /// Whether `max` rows are in memory, or as many things wait for rows: a hot key may have many.
     pub(super) fn are_full(&self, max: usize) -> bool {
         self.slots.len() >= max || self.queued >= max
     }
 
-    /// Takes the slot of a key out, to be put back by [`Slots::put_back`]; a new one if there is none.
-    pub(super) fn take(&mut self, key: &Key) -> Slot {
-        self.slots.remove(key).unwrap_or_default()
+    /// Takes the slot of a row out, to be put back by [`Slots::put_back`]; a new one if there is none.
+    pub(super) fn take(&mut self, place: &Place) -> Slot {
+        self.slots.remove(place).unwrap_or_default()
     }
 
     /// Puts a slot back, unless nothing holds it in memory.
-    pub(super) fn put_back(&mut self, key: Key, slot: Slot) {
+    pub(super) fn put_back(&mut self, place: Place, slot: Slot) {
         if slot.loading.is_some() || slot.unsynced.is_some() {
-            self.slots.insert(key, slot);
+            self.slots.insert(place, slot);
         }
     }
 
@@ -139,31 +153,48 @@ impl Slots {
     }
 
     /// Starts a load of the slot.
-    pub(super) fn begin_load(&mut self, key: &Key, slot: &mut Slot) -> LoadId {
+    pub(super) fn begin_load(&mut self, place: &Place, slot: &mut Slot) -> LoadId {
         self.next_load += 1;
         let load = LoadId(self.next_load);
-        self.loads.insert(load, key.clone());
+        self.loads.insert(load, place.clone());
         slot.loading = Some(load);
         slot.stored = None;
         load
     }
 
-    /// The key of a load that has ended; `None` for an answer that nobody waits for.
-    pub(super) fn end_load(&mut self, load: LoadId) -> Option<Key> {
-        let key = self.loads.remove(&load)?;
-        let current = self.slots.get(&key).is_some_and(|slot| slot.loading == Some(load));
-        current.then_some(key)
+    /// The place of a load that has ended; `None` for an answer that nobody waits for.
+    pub(super) fn end_load(&mut self, load: LoadId) -> Option<Place> {
+        let place = self.loads.remove(&load)?;
+        let current = self.slots.get(&place).is_some_and(|slot| slot.loading == Some(load));
+        current.then_some(place)
     }
 
     /// Numbers a store of the slot. `minted`: dots were minted in it.
-    pub(super) fn begin_store(&mut self, key: &Key, slot: &mut Slot, minted: bool) -> StoreTicket {
+    pub(super) fn begin_store(
+        &mut self,
+        place: &Place,
+        slot: &mut Slot,
+        change: Option<LeafChange>,
+        minted: bool,
+    ) -> StoreTicket {
+        let ticket = self.enter_store(place.clone(), change, minted);
+        slot.unsynced = Some(ticket);
+        ticket
+    }
+
+    /// Numbers a store that no slot stands behind: nobody will load the row before it is durable.
+    pub(super) fn begin_plain_store(&mut self, place: Place) -> StoreTicket {
+        self.enter_store(place, None, false)
+    }
+
+    fn enter_store(&mut self, place: Place, change: Option<LeafChange>, minted: bool) -> StoreTicket {
         self.next_ticket += 1;
         let ticket = StoreTicket(self.next_ticket);
-        slot.unsynced = Some(ticket);
         self.syncing.push_back(Syncing {
             ticket,
-            key: key.clone(),
+            place,
             waiters: Vec::new(),
+            change,
             minted,
             failed: false,
         });
@@ -190,7 +221,7 @@ impl Slots {
         }
         let done = self.syncing.pop_front()?;
         self.queued -= done.waiters.len();
-        self.forget(&done.key, done.ticket, None);
+        self.forget(&done.place, done.ticket, None);
         Some(done)
     }
 
@@ -199,15 +230,16 @@ impl Slots {
         let entry = self.entry(ticket).filter(|entry| !entry.failed)?;
         entry.failed = true;
         let failed = Failed {
-            key: entry.key.clone(),
+            place: entry.place.clone(),
+            change: entry.change,
             waiters: std::mem::take(&mut entry.waiters),
             minted: entry.minted,
         };
         self.queued -= failed.waiters.len();
-        // What is on disk now is what an earlier store of the key left, and that may still have to be synced.
-        let earlier = self.syncing.iter().rev().find(|e| !e.failed && e.key == failed.key);
+        // What is on disk now is what an earlier store of the row left, and that may still have to be synced.
+        let earlier = self.syncing.iter().rev().find(|e| !e.failed && e.place == failed.place);
         let earlier = earlier.map(|e| e.ticket);
-        self.forget(&failed.key, ticket, earlier);
+        self.forget(&failed.place, ticket, earlier);
         while self.syncing.front().is_some_and(|entry| entry.failed) {
             self.syncing.pop_front();
         }
@@ -215,13 +247,13 @@ impl Slots {
     }
 
     /// Puts another store, or none, in the place of a slot's newest one, if that is `ticket`.
-    fn forget(&mut self, key: &Key, ticket: StoreTicket, instead: Option<StoreTicket>) {
-        if let Some(slot) = self.slots.get_mut(key)
+    fn forget(&mut self, place: &Place, ticket: StoreTicket, instead: Option<StoreTicket>) {
+        if let Some(slot) = self.slots.get_mut(place)
             && slot.unsynced == Some(ticket)
         {
             slot.unsynced = instead;
             if slot.loading.is_none() && instead.is_none() {
-                self.slots.remove(key);
+                self.slots.remove(place);
             }
         }
     }
@@ -237,15 +269,16 @@ impl Slots {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::key::Key;
 
     #[test]
     fn stores_that_are_refused_leave_nothing_behind() {
         let mut slots = Slots::default();
-        let key = Key::new(b"bucket", b"key", None).unwrap();
+        let place = Place::Record(Key::new(b"bucket", b"key", None).unwrap());
         for n in 1..10 {
-            let mut slot = slots.take(&key);
-            let ticket = slots.begin_store(&key, &mut slot, n % 2 == 0);
-            slots.put_back(key.clone(), slot);
+            let mut slot = slots.take(&place);
+            let ticket = slots.begin_store(&place, &mut slot, None, n % 2 == 0);
+            slots.put_back(place.clone(), slot);
             assert!(slots.wait(ticket, vec![Waiter::LocalAck(OpId(n))]).is_none());
             let failed = slots.fail_store(ticket).unwrap();
             assert_eq!((failed.waiters.len(), failed.minted), (1, n % 2 == 0));

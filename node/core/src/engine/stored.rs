@@ -66,6 +66,11 @@ impl Stored {
         bytes.into()
     }
 
+    /// Whether it is as if nothing had ever been stored.
+    pub(super) fn is_empty(&self) -> bool {
+        self.mark.is_none() && self.encoded == Record::default().encode()
+    }
+
     /// Under which actor this vnode may go on counting, if the actor's life is still its own.
     pub(super) fn mark(&self) -> Option<Actor> {
         self.mark

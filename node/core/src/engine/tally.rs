@@ -174,7 +174,10 @@ impl Tally {
 }
 
 fn is_answer(state: ReplicaState) -> bool {
-    matches!(state, ReplicaState::Acked | ReplicaState::SameDigest)
+    matches!(
+        state,
+        ReplicaState::Acked | ReplicaState::SameDigest | ReplicaState::Accepted
+    )
 }
 
 fn micros(now: Instant, since: Instant) -> u32 {

@@ -14,7 +14,7 @@ use bytes::{Buf, BufMut, BytesMut};
 use serde::{Deserialize, Serialize};
 
 /// The wire version that this build speaks.
-pub const WIRE_VERSION: u8 = 1;
+pub const WIRE_VERSION: u8 = 2;
 /// Bytes before the payload.
 pub const HEADER_BYTES: usize = 10;
 /// Largest frame between nodes: a record that several coordinators filled to the limit at once still fits.
@@ -67,6 +67,18 @@ impl Message {
             Message::Peer(PeerMessage::FetchReply(_)) => 35,
             Message::Peer(PeerMessage::Forward(_)) => 36,
             Message::Peer(PeerMessage::ForwardReply(_)) => 37,
+            Message::Peer(PeerMessage::Greeting(_)) => 38,
+            Message::Peer(PeerMessage::StoreHint(_)) => 39,
+            Message::Peer(PeerMessage::FetchHint(_)) => 40,
+            Message::Peer(PeerMessage::Handoff(_)) => 41,
+            Message::Peer(PeerMessage::HandoffReply(_)) => 42,
+            Message::Peer(PeerMessage::TreeAsk(_)) => 43,
+            Message::Peer(PeerMessage::TreeReply(_)) => 44,
+            Message::Peer(PeerMessage::Pull(_)) => 45,
+            Message::Peer(PeerMessage::PullReply(_)) => 46,
+            Message::Peer(PeerMessage::SettleAsk(_)) => 47,
+            Message::Peer(PeerMessage::SettleReply(_)) => 48,
+            Message::Peer(PeerMessage::Reap(_)) => 49,
         }
     }
 
@@ -88,6 +100,18 @@ impl Message {
             Message::Peer(PeerMessage::FetchReply(m)) => sink.put(m),
             Message::Peer(PeerMessage::Forward(m)) => sink.put(m),
             Message::Peer(PeerMessage::ForwardReply(m)) => sink.put(m),
+            Message::Peer(PeerMessage::Greeting(m)) => sink.put(m),
+            Message::Peer(PeerMessage::StoreHint(m)) => sink.put(m),
+            Message::Peer(PeerMessage::FetchHint(m)) => sink.put(m),
+            Message::Peer(PeerMessage::Handoff(m)) => sink.put(m),
+            Message::Peer(PeerMessage::HandoffReply(m)) => sink.put(m),
+            Message::Peer(PeerMessage::TreeAsk(m)) => sink.put(m),
+            Message::Peer(PeerMessage::TreeReply(m)) => sink.put(m),
+            Message::Peer(PeerMessage::Pull(m)) => sink.put(m),
+            Message::Peer(PeerMessage::PullReply(m)) => sink.put(m),
+            Message::Peer(PeerMessage::SettleAsk(m)) => sink.put(m),
+            Message::Peer(PeerMessage::SettleReply(m)) => sink.put(m),
+            Message::Peer(PeerMessage::Reap(m)) => sink.put(m),
         };
         written.expect("a buffer grows, and messages hold no unserializable type");
         let frame = &mut out[start..];
@@ -153,6 +177,18 @@ impl Message {
             35 => peer(PeerMessage::FetchReply(of(kind, payload)?)),
             36 => peer(PeerMessage::Forward(of(kind, payload)?)),
             37 => peer(PeerMessage::ForwardReply(of(kind, payload)?)),
+            38 => peer(PeerMessage::Greeting(of(kind, payload)?)),
+            39 => peer(PeerMessage::StoreHint(of(kind, payload)?)),
+            40 => peer(PeerMessage::FetchHint(of(kind, payload)?)),
+            41 => peer(PeerMessage::Handoff(of(kind, payload)?)),
+            42 => peer(PeerMessage::HandoffReply(of(kind, payload)?)),
+            43 => peer(PeerMessage::TreeAsk(of(kind, payload)?)),
+            44 => peer(PeerMessage::TreeReply(of(kind, payload)?)),
+            45 => peer(PeerMessage::Pull(of(kind, payload)?)),
+            46 => peer(PeerMessage::PullReply(of(kind, payload)?)),
+            47 => peer(PeerMessage::SettleAsk(of(kind, payload)?)),
+            48 => peer(PeerMessage::SettleReply(of(kind, payload)?)),
+            49 => peer(PeerMessage::Reap(of(kind, payload)?)),
             _ => None,
         })
     }

@@ -11,7 +11,7 @@ use crate::request::{
 use bytes::{BufMut, BytesMut};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use quorate_ring::{Member, NodeIndex};
+use quorate_ring::{Member, NodeIndex, PartitionId};
 
 const MAX: usize = 1 << 20;
 
@@ -115,7 +115,7 @@ fn all_messages() -> Vec<Message> {
         Message::Hello(Hello {
             cluster: "test".into(),
             role,
-            versions: (1, 1),
+            versions: (2, 2),
             ring: (RingVersion(3), 0xfeed),
         })
     };
@@ -171,7 +171,77 @@ fn all_messages() -> Vec<Message> {
         })));
     }
     all.extend(replies().into_iter().map(Message::Peer));
+    all.extend(healing().into_iter().map(Message::Peer));
     all
+}
+
+/// What nodes say to heal.
+fn healing() -> Vec<PeerMessage> {
+    let (id, target, record) = (7, NodeId([6; 16]), Bytes::from_static(&[1, 0, 0, 0, 0]));
+    let (partition, n) = (PartitionId(65_535), 3);
+    let ask = |question| {
+        PeerMessage::TreeAsk(TreeAsk {
+            id,
+            partition,
+            n,
+            question,
+        })
+    };
+    let reply = |result| PeerMessage::TreeReply(TreeReply { id, result });
+    let candidates = vec![Candidate {
+        key: key(),
+        hash: u64::MAX,
+    }];
+    let entry = KeyEntry {
+        key: key(),
+        hash: 1,
+        context: Bytes::from_static(b"context"),
+    };
+    let keys = TreeAnswer::Keys {
+        entries: vec![entry],
+        done: 1,
+    };
+    vec![
+        PeerMessage::Greeting(Greeting { boot: 3, remembers: 2 }),
+        PeerMessage::StoreHint(StoreHint {
+            id,
+            target,
+            key: key(),
+            record: record.clone(),
+        }),
+        PeerMessage::FetchHint(FetchHint {
+            id,
+            target,
+            key: key(),
+            have: Some(1),
+        }),
+        PeerMessage::Handoff(Handoff {
+            id,
+            key: key(),
+            record: record.clone(),
+        }),
+        PeerMessage::HandoffReply(HandoffReply {
+            id,
+            result: Err(Refusal::HintsFull),
+            credit: 64,
+        }),
+        ask(TreeQuestion::Root(u64::MAX)),
+        ask(TreeQuestion::Leaves(vec![0, 63])),
+        ask(TreeQuestion::Keys(vec![0, 4095])),
+        reply(Ok(TreeAnswer::Same)),
+        reply(Ok(TreeAnswer::Branches(vec![1, 2]))),
+        reply(Ok(TreeAnswer::Leaves(vec![3]))),
+        reply(Ok(keys)),
+        reply(Err(Refusal::Rebuilding)),
+        PeerMessage::Pull(Pull { id, key: key() }),
+        PeerMessage::PullReply(PullReply { id, result: Ok(record) }),
+        PeerMessage::SettleAsk(SettleAsk {
+            id,
+            candidates: candidates.clone(),
+        }),
+        PeerMessage::SettleReply(SettleReply { id, refused: vec![0] }),
+        PeerMessage::Reap(Reap { candidates }),
+    ]
 }
 
 fn replicate() -> PeerMessage {
@@ -189,6 +259,8 @@ fn replies() -> Vec<PeerMessage> {
         Refusal::Overloaded,
         Refusal::NotOwner,
         Refusal::Malformed,
+        Refusal::Rebuilding,
+        Refusal::HintsFull,
     ];
     let mut replies = vec![
         PeerMessage::Fetch(Fetch {
@@ -305,7 +377,7 @@ fn a_frame_of_unknown_type_is_skipped() {
     buffer.unsplit(crafted(WIRE_VERSION, 0, b""));
     let message = Message::Peer(replicate());
     message.encode(&mut buffer);
-    buffer.unsplit(crafted(WIRE_VERSION, 38, b"more"));
+    buffer.unsplit(crafted(WIRE_VERSION, 99, b"more"));
     assert_eq!(Message::decode(&mut buffer, MAX), Ok(Some(message)));
     assert_eq!(Message::decode(&mut buffer, MAX), Ok(None));
     assert!(buffer.is_empty());
@@ -374,7 +446,7 @@ fn the_bytes_of_a_replicate_frame_are_fixed() {
         .collect();
     let expected = [
         "20000000",                                   // length: 32
-        "01 20",                                      // version 1, type 32
+        "02 20",                                      // version 2, type 32
         "7251253c",                                   // crc32 of version, type and payload
         "ac02",                                       // id 300
         "11 06 6275636b6574 0003 6b6579 01 736f7274", // 17 bytes of key

@@ -41,14 +41,16 @@ impl Disk {
     /// Reads what is visible.
     pub(crate) fn load(&self, key: &Key, fail: bool) -> LoadResult {
         if fail || self.unreadable > 0 {
-            return Err(LoadFailed);
+            return Err(LoadFailed::Unreadable);
         }
         self.peek(key)
     }
 
     /// Reads what is visible, faults not regarded.
     pub(crate) fn peek(&self, key: &Key) -> LoadResult {
-        self.store.get(key.token().0, key.encoded()).map_err(|_| LoadFailed)
+        self.store
+            .get(key.token().0, key.encoded())
+            .map_err(|_| LoadFailed::Corrupt)
     }
 
     /// Begins a sync if none is running and there is something to sync. Returns how many batches it takes in.

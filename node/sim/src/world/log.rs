@@ -28,8 +28,12 @@ pub(super) fn effect(effect: &Effect) -> String {
     match effect {
         Effect::Send { to, message: m } => format!("to {to}: {}", message(m)),
         Effect::Reply { handle, response: r } => format!("reply {}: {}", handle.0, response(r)),
-        Effect::Load { load, key } => format!("load {} of {key}", load.0),
-        Effect::Store { ticket, key, payload } => format!("store {} of {key}: {}", ticket.0, stored(payload)),
+        Effect::Load { load, place } => format!("load {} of {place:?}", load.0),
+        Effect::Scan { scan, what } => format!("scan {} of {what:?}", scan.0),
+        Effect::Store { ticket, place, payload } => {
+            let what = payload.as_ref().map_or("nothing".into(), |payload| stored(payload));
+            format!("store {} of {place:?}: {what}", ticket.0)
+        }
     }
 }
 
@@ -89,6 +93,7 @@ fn message(message: &PeerMessage) -> String {
         },
         PeerMessage::Forward(m) => format!("forward {:x}: {}", m.id, operation(&m.operation)),
         PeerMessage::ForwardReply(m) => format!("forwarded {:x}: {}", m.id, response(&m.response)),
+        other => format!("{other:?}"),
     }
 }
 

@@ -68,6 +68,7 @@ impl World {
             context_keys: self.context_keys.clone(),
             buckets: self.buckets.clone(),
             limits: self.limits.clone(),
+            wall_ms: 1_800_000_000_000,
         };
         let node = &mut self.nodes[at];
         node.engine = Some(Engine::new(config));

@@ -14,6 +14,7 @@ use bytes::{Bytes, BytesMut};
 use quorate_core::engine::{Effect, Engine, Input, LoadId, StoreTicket};
 use quorate_core::key::Key;
 use quorate_core::message::{Message, PEER_FRAME_BYTES_MAX, PeerMessage};
+use quorate_core::place::Place;
 use quorate_core::time::Instant;
 use std::collections::VecDeque;
 
@@ -71,7 +72,8 @@ impl World {
                 self.nodes[at].puts.remove(&handle.0);
                 self.reply(at, handle.0, response);
             }
-            Effect::Load { load, key } => {
+            Effect::Load { load, place } => {
+                let Place::Record(key) = place else { return };
                 self.trace.add(key.encoded());
                 let rates = &self.disk_rates;
                 let slow = self.disk.chance(rates.slow_read_pm);
@@ -89,7 +91,11 @@ impl World {
                     },
                 );
             }
-            Effect::Store { ticket, key, payload } => {
+            Effect::Scan { .. } => {}
+            Effect::Store { ticket, place, payload } => {
+                let (Place::Record(key), Some(payload)) = (place, payload) else {
+                    return;
+                };
                 self.trace.add(&payload);
                 let Some(&number) = self.keys.get(&key) else {
                     return self.violated(Promise::P3, || {

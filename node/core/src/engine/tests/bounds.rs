@@ -163,7 +163,11 @@ fn effects_of_a_run(seed: u8) -> Vec<Effect> {
         for effect in &new {
             match effect {
                 Effect::Load { load, .. } => {
-                    let result = if n % 7 == 0 { Err(LoadFailed) } else { Ok(None) };
+                    let result = if n % 7 == 0 {
+                        Err(LoadFailed::Unreadable)
+                    } else {
+                        Ok(None)
+                    };
                     engine.handle(now, Input::Loaded { load: *load, result });
                 }
                 Effect::Store { ticket, .. } if n % 11 == 0 => engine.handle(now, Input::StoreFailed(*ticket)),

@@ -4,10 +4,12 @@ use super::asks::key;
 use crate::bucket::BucketProperties;
 use crate::dot::Dot;
 use crate::engine::{
-    Effect, Engine, EngineConfig, Input, LoadFailed, LoadId, RequestHandle, StoreTicket, stored::Stored,
+    Effect, Engine, EngineConfig, Input, LoadFailed, LoadId, RequestHandle, Scan, ScanId, ScanPage, ScanRows,
+    StoreTicket, stored::Stored,
 };
 use crate::key::Key;
 use crate::message::PeerMessage;
+use crate::place::Place;
 use crate::record::Record;
 use crate::request::{Operation, RequestId, Response};
 use crate::seal::{ContextKey, ContextKeys};
@@ -25,11 +27,11 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(super) struct Disk {
     /// What loads see.
-    pub(super) applied: BTreeMap<Key, Bytes>,
+    pub(super) applied: BTreeMap<Place, Bytes>,
     /// What survives a crash.
-    synced: BTreeMap<Key, Bytes>,
+    synced: BTreeMap<Place, Bytes>,
     last: StoreTicket,
-    loads: Vec<(LoadId, Key)>,
+    loads: Vec<(LoadId, Place)>,
     pub(super) holds_syncs: bool,
     pub(super) holds_loads: bool,
     pub(super) refuses_stores: bool,
@@ -73,6 +75,7 @@ pub(super) fn config(nodes: usize, me: usize, seed: u8) -> EngineConfig {
         context_keys: ContextKeys::new(ContextKey { id: 1, secret: [9; 32] }, vec![]),
         buckets: Default::default(),
         limits: Default::default(),
+        wall_ms: 1_800_000_000_000,
     }
 }
 
@@ -176,8 +179,8 @@ impl Cluster {
     /// The disk answers the loads that it holds, and again at once from now on.
     pub(super) fn release_loads(&mut self, node: usize) {
         self.disks[node].holds_loads = false;
-        for (load, key) in std::mem::take(&mut self.disks[node].loads) {
-            self.answer_load(node, load, &key);
+        for (load, place) in std::mem::take(&mut self.disks[node].loads) {
+            self.answer_load(node, load, &place);
         }
         self.run();
     }
@@ -274,9 +277,12 @@ impl Cluster {
             Effect::Reply { handle, response } => {
                 assert!(self.replies.insert(handle, response).is_none(), "one reply a request");
             }
-            Effect::Load { load, key } if self.disks[node].holds_loads => self.disks[node].loads.push((load, key)),
-            Effect::Load { load, key } => self.answer_load(node, load, &key),
-            Effect::Store { ticket, key, payload } => self.store(node, ticket, key, payload),
+            Effect::Load { load, place } if self.disks[node].holds_loads => {
+                self.disks[node].loads.push((load, place));
+            }
+            Effect::Load { load, place } => self.answer_load(node, load, &place),
+            Effect::Scan { scan, what } => self.answer_scan(node, scan, &what),
+            Effect::Store { ticket, place, payload } => self.store(node, ticket, place, payload),
         }
     }
 
@@ -292,18 +298,47 @@ impl Cluster {
         }
     }
 
-    fn answer_load(&mut self, node: usize, load: LoadId, key: &Key) {
+    fn answer_load(&mut self, node: usize, load: LoadId, place: &Place) {
         let disk = &self.disks[node];
         let result = match disk.fails_loads {
-            true => Err(LoadFailed),
-            false => Ok(disk.applied.get(key).cloned()),
+            true => Err(LoadFailed::Unreadable),
+            false => Ok(disk.applied.get(place).cloned()),
         };
         self.input(node, Input::Loaded { load, result });
     }
 
-    fn store(&mut self, node: usize, ticket: StoreTicket, key: Key, payload: Bytes) {
-        let record = stored(&payload);
-        self.check_dots(&key, &record);
+    fn answer_scan(&mut self, node: usize, scan: ScanId, what: &Scan) {
+        let disk = &self.disks[node];
+        let is_asked_for = |place: &Place| match (&what.rows, place) {
+            (ScanRows::Records(tokens), Place::Record(key)) | (ScanRows::Settle(tokens), Place::Settle(key)) => {
+                tokens.contains(&key.token().0)
+            }
+            (ScanRows::Hints(target), Place::Hint(node, _)) => target == node,
+            _ => false,
+        };
+        let position = |key: &Key| (key.token(), key.encoded().clone());
+        let mut rows: Vec<(Key, Bytes)> = disk
+            .applied
+            .iter()
+            .filter(|(place, _)| is_asked_for(place))
+            .map(|(place, payload)| (place.key().unwrap().clone(), payload.clone()))
+            .filter(|(key, _)| what.after.as_ref().is_none_or(|after| position(key) > position(after)))
+            .collect();
+        rows.sort_by_key(|(key, _)| position(key));
+        let done = rows.len() <= what.rows_max;
+        rows.truncate(what.rows_max);
+        let rows = rows.into_iter().map(|(key, payload)| (key, Ok(payload))).collect();
+        let result = match disk.fails_loads {
+            true => Err(LoadFailed::Unreadable),
+            false => Ok(ScanPage { rows, done }),
+        };
+        self.input(node, Input::Scanned { scan, result });
+    }
+
+    fn store(&mut self, node: usize, ticket: StoreTicket, place: Place, payload: Option<Bytes>) {
+        if let (Place::Record(key), Some(payload)) = (&place, &payload) {
+            self.check_dots(key, &stored(payload));
+        }
         let disk = &mut self.disks[node];
         disk.stores += 1;
         assert!(ticket > disk.last, "tickets rise");
@@ -311,7 +346,10 @@ impl Cluster {
         if disk.refuses_stores {
             return self.input(node, Input::StoreFailed(ticket));
         }
-        disk.applied.insert(key, payload);
+        match payload {
+            Some(payload) => disk.applied.insert(place, payload),
+            None => disk.applied.remove(&place),
+        };
         if !disk.holds_syncs {
             self.sync(node);
         }
@@ -350,7 +388,7 @@ impl Cluster {
 
     /// What a node's disk holds under the test's key.
     pub(super) fn record(&self, node: usize) -> Record {
-        match self.disks[node].applied.get(&key()) {
+        match self.disks[node].applied.get(&Place::Record(key())) {
             Some(payload) => stored(payload),
             None => Record::default(),
         }
@@ -358,7 +396,7 @@ impl Cluster {
 
     /// The bytes of the record on a node's disk, with its mark.
     pub(super) fn record_bytes(&self, node: usize) -> &[u8] {
-        &self.disks[node].applied[&key()]
+        &self.disks[node].applied[&Place::Record(key())]
     }
 
     /// Nothing is under way any more, and nobody waits for a timer.

@@ -4,6 +4,7 @@ use super::asks::{failed, get, get_with, key, put, put_under, read, states, text
 use super::cluster::Cluster;
 use crate::engine::{Input, StoreTicket};
 use crate::key::Key;
+use crate::place::Place;
 use crate::request::{Code, Outcome, ReadOptions, ReplicaState};
 use ReplicaState::{Acked, NotAsked, ReadFailed, SameDigest, WriteFailed};
 use bytes::Bytes;
@@ -56,7 +57,9 @@ fn stored_bytes_that_do_not_parse_are_a_read_error() {
     for bytes in [&b""[..], b"\x09", b"\x00\x01rubbish", b"\x00\x02"] {
         let mut cluster = Cluster::new(3);
         written(cluster.ask(1, put(1, "a", None)));
-        cluster.disks[0].applied.insert(key(), Bytes::from_static(bytes));
+        cluster.disks[0]
+            .applied
+            .insert(Place::Record(key()), Bytes::from_static(bytes));
         assert_eq!(read(cluster.ask(0, get())).0, ["a"]);
         assert_eq!(read(cluster.ask(1, get())).0, ["a"]);
         let failure = failed(cluster.ask(0, put(2, "b", None)));
@@ -215,7 +218,7 @@ fn a_node_that_lost_one_record_counts_anew_for_that_key() {
     let mut cluster = Cluster::new(3);
     for n in 1..5 {
         written(cluster.ask(0, put(n, &n.to_string(), None)));
-        cluster.disks[0].applied.remove(&key());
+        cluster.disks[0].applied.remove(&Place::Record(key()));
     }
     assert_eq!(read(cluster.ask(1, get())).0, ["1", "2", "3", "4"]);
 }

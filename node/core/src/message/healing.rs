@@ -1,0 +1,185 @@
+//! What nodes say to each other to heal: hints, handoff, anti-entropy, settling, and who has lost its memory.
+//!
+//! All of it is [bulk](super::PeerMessage::is_bulk) but for what a client waits for (hints as they are made, reads of them) and greetings:
+//! the shell sends bulk behind everything else, on streams of its own. Nodes are named by their ids here, not by their place in a ring, since hints
+//! outlive rings.
+
+use super::Refusal;
+use crate::key::Key;
+use bytes::Bytes;
+use quorate_ring::{NodeId, PartitionId};
+use serde::{Deserialize, Serialize};
+
+/// The first message on a connection between nodes, both ways: who has which memory. Until it has come, nothing else counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Greeting {
+    /// The sender's boot generation: rises by one with each start of its data directory.
+    pub boot: u64,
+    /// The highest boot generation of the receiver that the sender remembers; 0 if it never met it.
+    pub remembers: u64,
+}
+
+/// A coordinator asks a fallback to keep the record of a key for an owner that is away. Idempotent: the fallback merges it with what it
+/// keeps. Answered by a [`ReplicateReply`](super::ReplicateReply).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreHint {
+    /// The coordinator's number for it.
+    pub id: u64,
+    /// The owner that it is for.
+    pub target: NodeId,
+    /// The record's name.
+    pub key: Key,
+    /// The record's canonical bytes.
+    pub record: Bytes,
+}
+
+/// A coordinator asks a fallback for what it keeps for an owner. Answered by a [`FetchReply`](super::FetchReply).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FetchHint {
+    /// The coordinator's number for it.
+    pub id: u64,
+    /// The owner that it is for.
+    pub target: NodeId,
+    /// The record's name.
+    pub key: Key,
+    /// As [`Fetch::have`](super::Fetch::have).
+    pub have: Option<u64>,
+}
+
+/// A record on its way to an owner that was behind: a hint going home, or what an exchange found. Idempotent: the owner merges it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handoff {
+    /// The sender's number for it.
+    pub id: u64,
+    /// The record's name.
+    pub key: Key,
+    /// The record's canonical bytes.
+    pub record: Bytes,
+}
+
+/// The answer to a [`Handoff`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandoffReply {
+    /// The number of the [`Handoff`].
+    pub id: u64,
+    /// `Ok`: merged, and synced to disk.
+    pub result: Result<(), Refusal>,
+    /// How many handoffs the sender may have under way to this node from now on: its credit.
+    pub credit: u16,
+}
+
+/// What is asked about one tree.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TreeQuestion {
+    /// Is the root this? If not, the hashes of all branches.
+    Root(u64),
+    /// The hashes of these branches' leaves, in this order.
+    Leaves(Vec<u8>),
+    /// The keys in these leaves.
+    Keys(Vec<u16>),
+}
+
+/// One owner asks another about a tree of theirs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TreeAsk {
+    /// The sender's number for it.
+    pub id: u64,
+    /// The partition.
+    pub partition: PartitionId,
+    /// Copies in the buckets that it is about.
+    pub n: u8,
+    /// What is asked.
+    pub question: TreeQuestion,
+}
+
+/// One record, as a list of keys names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyEntry {
+    /// The record's name.
+    pub key: Key,
+    /// Hash of its canonical bytes.
+    #[serde(with = "postcard::fixint::le")]
+    pub hash: u64,
+    /// Its context as postcard, so that the other side knows whose record is the newer one; empty if it is longer than a small record.
+    pub context: Bytes,
+}
+
+/// What is answered about a tree.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TreeAnswer {
+    /// The roots are equal.
+    Same,
+    /// The hashes of all branches.
+    Branches(Vec<u64>),
+    /// The hashes of the leaves of the branches that were asked for.
+    Leaves(Vec<u64>),
+    /// The keys in the leaves that were asked for, up to a bound. `done`: how many of these leaves are listed to their end.
+    Keys {
+        /// The keys.
+        entries: Vec<KeyEntry>,
+        /// Leaves listed to their end.
+        done: u16,
+    },
+}
+
+/// The answer to a [`TreeAsk`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TreeReply {
+    /// The number of the [`TreeAsk`].
+    pub id: u64,
+    /// What the sender's tree says.
+    pub result: Result<TreeAnswer, Refusal>,
+}
+
+/// One owner asks another for a record that an exchange found to differ.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pull {
+    /// The sender's number for it.
+    pub id: u64,
+    /// The record's name.
+    pub key: Key,
+}
+
+/// The answer to a [`Pull`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PullReply {
+    /// The number of the [`Pull`].
+    pub id: u64,
+    /// The record's canonical bytes, synced; those of the empty record if there is none.
+    pub result: Result<Bytes, Refusal>,
+}
+
+/// A record that may be settled: its key, and the hash of its canonical bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// The record's name.
+    pub key: Key,
+    /// Hash of its canonical bytes.
+    #[serde(with = "postcard::fixint::le")]
+    pub hash: u64,
+}
+
+/// An owner asks every member whether anything stands against settling these records.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettleAsk {
+    /// The sender's number for it.
+    pub id: u64,
+    /// The records.
+    pub candidates: Vec<Candidate>,
+}
+
+/// The answer to a [`SettleAsk`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettleReply {
+    /// The number of the [`SettleAsk`].
+    pub id: u64,
+    /// Positions of those against which something stands here.
+    pub refused: Vec<u16>,
+}
+
+/// It is proved: owners drop these records, each only if it still has this hash.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reap {
+    /// The records.
+    pub candidates: Vec<Candidate>,
+}
