@@ -48,6 +48,25 @@ impl Batch {
         Batch::default()
     }
 
+    /// Writes a row.
+    pub fn put(&mut self, column: Column, token: u64, key: &[u8], payload: &[u8]) {
+        let start = self.data.len();
+        row::encode_into(&mut self.data, column, token, key);
+        let middle = self.data.len();
+        let header = checksum::header(&self.data[start..], payload);
+        self.data.extend_from_slice(&header);
+        self.data.extend_from_slice(payload);
+        self.changes.push(Change {
+            row: start..middle,
+            kind: Kind::Put(middle..self.data.len()),
+        });
+    }
+
+    /// Removes a row, corrupt or not. No error if it is not there.
+    pub fn delete(&mut self, column: Column, token: u64, key: &[u8]) {
+        self.push(column, token, key, Kind::Delete);
+    }
+
     /// Writes a record.
     pub fn put_record(&mut self, token: u64, key: &[u8], payload: &[u8]) {
         self.put(Column::Record, token, key, payload);
@@ -55,7 +74,7 @@ impl Batch {
 
     /// Removes a record. No error if it is not there.
     pub fn delete_record(&mut self, token: u64, key: &[u8]) {
-        self.push(Column::Record, token, key, Kind::Delete);
+        self.delete(Column::Record, token, key);
     }
 
     /// Writes a metadata row.
@@ -65,11 +84,12 @@ impl Batch {
 
     /// Removes a metadata row. No error if it is not there.
     pub fn delete_meta(&mut self, name: &str) {
-        self.push(Column::Meta, 0, name.as_bytes(), Kind::Delete);
+        self.delete(Column::Meta, 0, name.as_bytes());
     }
 
     /// Moves a record that turned out corrupt to where no read or scan of records finds it, byte by byte as it is, and in
-    /// place of one that was set aside under the same key before. Nothing happens if the record is not there.
+    /// place of one that was set aside under the same key before. Nothing happens if the record is not there. Rows of
+    /// other columns can be made anew from records or peers: delete or overwrite those.
     pub fn set_aside(&mut self, token: u64, key: &[u8]) {
         self.push(Column::Record, token, key, Kind::SetAside);
     }
@@ -96,19 +116,6 @@ impl Batch {
     pub fn clear(&mut self) {
         self.data.clear();
         self.changes.clear();
-    }
-
-    fn put(&mut self, column: Column, token: u64, key: &[u8], payload: &[u8]) {
-        let start = self.data.len();
-        row::encode_into(&mut self.data, column, token, key);
-        let middle = self.data.len();
-        let header = checksum::header(&self.data[start..], payload);
-        self.data.extend_from_slice(&header);
-        self.data.extend_from_slice(payload);
-        self.changes.push(Change {
-            row: start..middle,
-            kind: Kind::Put(middle..self.data.len()),
-        });
     }
 
     fn push(&mut self, column: Column, token: u64, key: &[u8], kind: Kind) {

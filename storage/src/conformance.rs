@@ -4,9 +4,13 @@
 //! is what allows the simulator to stand for the disk: whatever it relies on must be claimed here.
 #![allow(clippy::unwrap_used)]
 
+mod columns;
+
 use std::ops::RangeInclusive;
 
-use crate::{Batch, Page, ScanLimit, Storage, StorageError};
+use crate::{Batch, Column, Page, ScanLimit, Storage, StorageError};
+
+pub(crate) use columns::*;
 
 /// A store under test, with the hands that break it.
 pub(crate) trait Subject: Sized {
@@ -17,8 +21,8 @@ pub(crate) trait Subject: Sized {
     fn crash(self) -> Self;
     /// The process syncs, ends and starts again.
     fn restart(self) -> Self;
-    /// Flips a bit of a record as it is stored.
-    fn corrupt(&self, token: u64, key: &[u8], bit: usize);
+    /// Flips a bit of a row as it is stored.
+    fn rot(&self, column: Column, token: u64, key: &[u8], bit: usize);
 }
 
 pub(crate) const ALL: RangeInclusive<u64> = 0..=u64::MAX;
@@ -57,7 +61,9 @@ pub(crate) fn scan(store: &impl Storage, tokens: RangeInclusive<u64>, rows: usiz
     let mut found = Vec::new();
     let mut page = Page::default();
     while !page.done {
-        page = store.scan(tokens.clone(), page.last(), ScanLimit::rows(rows)).unwrap();
+        page = store
+            .scan(Column::Record, tokens.clone(), page.last(), ScanLimit::rows(rows))
+            .unwrap();
         assert!(page.rows.len() <= rows);
         found.extend(
             page.rows
@@ -156,7 +162,10 @@ pub(crate) fn pages_of_any_size_give_every_record_once<S: Subject>() {
     for rows in 1..=AWKWARD.len() + 1 {
         assert_eq!(names(&subject, ALL, rows).len(), AWKWARD.len());
     }
-    let full = subject.store().scan(ALL, None, ScanLimit::rows(AWKWARD.len())).unwrap();
+    let full = subject
+        .store()
+        .scan(Column::Record, ALL, None, ScanLimit::rows(AWKWARD.len()))
+        .unwrap();
     assert!(full.done, "a page that ends with the last row knows it");
 }
 
@@ -165,7 +174,12 @@ pub(crate) fn a_page_ends_with_the_row_that_reaches_the_byte_limit<S: Subject>()
     for key in [b"a", b"b", b"c"] {
         put(subject.store(), 1, key, &[0; 100]);
     }
-    let page = |bytes| subject.store().scan(ALL, None, ScanLimit { rows: 9, bytes }).unwrap();
+    let page = |bytes| {
+        subject
+            .store()
+            .scan(Column::Record, ALL, None, ScanLimit { rows: 9, bytes })
+            .unwrap()
+    };
     assert_eq!((page(0).rows.len(), page(0).done), (1, false));
     assert_eq!((page(150).rows.len(), page(150).done), (2, false));
     assert_eq!((page(9999).rows.len(), page(9999).done), (3, true));
@@ -187,7 +201,10 @@ pub(crate) fn a_scan_keeps_to_its_tokens<S: Subject>() {
 pub(crate) fn a_scan_goes_on_behind_a_key_that_is_gone_or_outside_the_range<S: Subject>() {
     let subject = with_awkward_names::<S>();
     let first = |tokens, after| {
-        let page = subject.store().scan(tokens, Some(after), ScanLimit::rows(1)).unwrap();
+        let page = subject
+            .store()
+            .scan(Column::Record, tokens, Some(after), ScanLimit::rows(1))
+            .unwrap();
         page.last().map(|(token, key)| (token, key.to_vec()))
     };
     assert_eq!(first(ALL, (1, b"a\0")).unwrap(), (1, b"a\0\0".to_vec()));
@@ -219,19 +236,23 @@ pub(crate) fn a_corrupt_record_is_an_error_and_the_scan_goes_on<S: Subject>() {
         put(subject.store(), token, key, b"payload");
     }
     for bit in [0, 9, 40, 95] {
-        subject.corrupt(1, b"b", bit);
+        subject.rot(Column::Record, 1, b"b", bit);
         let error = subject.store().get(1, b"b").unwrap_err();
         assert!(
             matches!(&error, StorageError::Corrupt { token: 1, key, .. } if key == "b"),
             "{error}"
         );
-        let rows = subject.store().scan(ALL, None, ScanLimit::rows(9)).unwrap().rows;
+        let rows = subject
+            .store()
+            .scan(Column::Record, ALL, None, ScanLimit::rows(9))
+            .unwrap()
+            .rows;
         assert_eq!(
             rows.iter().map(|r| r.payload.is_ok()).collect::<Vec<_>>(),
             [true, false, true]
         );
         assert_eq!(rows[1].payload, Err(error));
-        subject.corrupt(1, b"b", bit); // back
+        subject.rot(Column::Record, 1, b"b", bit); // back
         assert_eq!(get(subject.store(), 1, b"b").unwrap(), b"payload");
     }
 }
@@ -239,7 +260,7 @@ pub(crate) fn a_corrupt_record_is_an_error_and_the_scan_goes_on<S: Subject>() {
 pub(crate) fn a_corrupt_record_can_be_set_aside_and_written_again_in_one_batch<S: Subject>() {
     let subject = S::new();
     put(subject.store(), 1, b"k", b"payload");
-    subject.corrupt(1, b"k", 50);
+    subject.rot(Column::Record, 1, b"k", 50);
     let mut batch = Batch::new();
     batch.set_aside(1, b"k");
     batch.set_aside(1, b"absent");
@@ -252,7 +273,7 @@ pub(crate) fn a_corrupt_record_can_be_set_aside_and_written_again_in_one_batch<S
     assert_eq!(subject.store().get_aside(1, b"absent").unwrap(), None);
 
     put(subject.store(), 1, b"k", b"payload");
-    subject.corrupt(1, b"k", 51);
+    subject.rot(Column::Record, 1, b"k", 51);
     batch.set_aside(1, b"k");
     batch.put_record(1, b"k", b"repaired");
     subject.store().apply(&mut batch).unwrap();
@@ -325,6 +346,13 @@ macro_rules! conformance_suite {
             a_crash_keeps_what_was_synced
             a_crash_keeps_a_batch_whole_or_not_at_all
             a_restart_keeps_everything
+            rows_of_one_name_in_different_columns_are_different_rows
+            a_scan_keeps_to_its_column
+            a_corrupt_row_of_any_column_is_an_error_that_names_it
+            a_corrupt_row_of_any_column_can_be_overwritten_or_deleted
+            a_record_set_aside_is_listed_as_corrupt_and_can_be_deleted
+            metadata_can_be_read_as_rows
+            a_crash_keeps_a_batch_across_columns_whole_or_not_at_all
         }
     };
     ($subject:ty: $($claim:ident)*) => {

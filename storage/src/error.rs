@@ -2,14 +2,18 @@
 
 use bytes::Bytes;
 
+use crate::row::Column;
+
 /// Why a storage call failed. "Not found" is not in here: that is `Ok(None)`, and a read that failed is never "not
 /// found".
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StorageError {
-    /// The row is there, its checksum does not hold. Other rows are fine. Move the row away with
-    /// [`Batch::set_aside`](crate::Batch::set_aside) and fetch the record from another replica.
-    #[error("record {} at token {token:016x} is corrupt: {detail}", .key.escape_ascii())]
+    /// The row is there, its checksum does not hold. Other rows are fine. Move a record away with
+    /// [`Batch::set_aside`](crate::Batch::set_aside) and fetch it from another replica.
+    #[error("{column} {} at token {token:016x} is corrupt: {detail}", .key.escape_ascii())]
     Corrupt {
+        /// The row's column.
+        column: Column,
         /// The row's token.
         token: u64,
         /// The row's key.
@@ -76,8 +80,9 @@ impl StorageError {
         }
     }
 
-    pub(crate) fn corrupt(token: u64, key: &[u8], detail: &'static str) -> Self {
+    pub(crate) fn corrupt(column: Column, token: u64, key: &[u8], detail: &'static str) -> Self {
         StorageError::Corrupt {
+            column,
             token,
             key: Bytes::copy_from_slice(key),
             detail,

@@ -1,7 +1,7 @@
-//! Rows on disk. This crate speaks tokens, keys and bytes; it knows no sibling, no quorum and no network.
+//! Rows on disk. This crate speaks columns, tokens, keys and bytes; it knows no sibling, no quorum and no network.
 //!
 //! - [`Storage`] is the contract: atomic batches that are visible at once and durable after [`Storage::sync`], point
-//!   reads, ordered pages over a token range, and a few named metadata rows.
+//!   reads, and ordered pages over a token range. Rows of different kinds lie in different [`Column`]s.
 //! - [`RocksStorage`] (feature `rocks`, on by default) keeps that contract on a real disk, in one data directory.
 //! - [`MemStorage`] keeps it in memory and can be crashed, filled up and corrupted: the simulator runs on it.
 //!
@@ -32,4 +32,5 @@ pub use error::StorageError;
 pub use memory::{ApplyFault, MemStorage, SyncPoint};
 #[cfg(feature = "rocks")]
 pub use rocks::{OpenError, RocksOptions, RocksStats, RocksStorage};
+pub use row::Column;
 pub use store::{Page, ScanLimit, ScanRow, Storage};

@@ -154,15 +154,28 @@ impl MemStorage {
         self.inner.borrow_mut().faults.full = full;
     }
 
-    /// Flips one bit (counted from the first, modulo the row's length) of a record as it is stored now. False if there is
+    /// Flips one bit (counted from the first, modulo the row's length) of a row as it is stored now. False if there is
     /// none.
+    pub fn rot(&self, column: Column, token: u64, key: &[u8], bit: usize) -> bool {
+        let mut inner = self.inner.borrow_mut();
+        let Some(stored) = inner.rows.get_mut(&row::encode(column, token, key)) else {
+            return false;
+        };
+        let mut bytes = stored.to_vec();
+        let bit = bit % (bytes.len() * 8);
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        *stored = bytes.into();
+        true
+    }
+
+    /// Flips one bit of a record. False if there is none.
     pub fn corrupt(&self, token: u64, key: &[u8], bit: usize) -> bool {
-        self.corrupt_row(&row::encode(Column::Record, token, key), bit)
+        self.rot(Column::Record, token, key, bit)
     }
 
     /// Flips one bit of a metadata row. False if there is none.
     pub fn corrupt_meta(&self, name: &str, bit: usize) -> bool {
-        self.corrupt_row(&row::encode(Column::Meta, 0, name.as_bytes()), bit)
+        self.rot(Column::Meta, 0, name.as_bytes(), bit)
     }
 
     /// Empties the disk: rows, metadata, log. Faults stay.
@@ -188,7 +201,7 @@ impl MemStorage {
     #[must_use]
     pub fn records(&self) -> Vec<ScanRow> {
         let inner = self.inner.borrow();
-        let mut page = PageBuilder::new(ScanLimit::rows(usize::MAX));
+        let mut page = PageBuilder::new(Column::Record, ScanLimit::rows(usize::MAX));
         let (lower, upper) = row::range(Column::Record, &(0..=u64::MAX), None).expect("all tokens are some tokens");
         inner
             .rows
@@ -197,24 +210,10 @@ impl MemStorage {
         page.finish(true).rows
     }
 
-    fn corrupt_row(&self, row: &[u8], bit: usize) -> bool {
-        let mut inner = self.inner.borrow_mut();
-        let Some(stored) = inner.rows.get_mut(row) else {
-            return false;
-        };
-        let mut bytes = stored.to_vec();
-        let bit = bit % (bytes.len() * 8);
-        bytes[bit / 8] ^= 1 << (bit % 8);
-        *stored = bytes.into();
-        true
-    }
-
     fn read(&self, column: Column, token: u64, key: &[u8]) -> Result<(Row, Option<Bytes>), StorageError> {
         let mut inner = self.inner.borrow_mut();
         inner.faults.check_read("get")?;
-        if column == Column::Record {
-            inner.faults.check_record("get", token, key)?;
-        }
+        inner.faults.check_row("get", column, token, key)?;
         let row = row::encode(column, token, key);
         let stored = inner.rows.get(&row).cloned();
         Ok((row, stored))
@@ -222,22 +221,12 @@ impl MemStorage {
 }
 
 impl Storage for MemStorage {
-    fn get(&self, token: u64, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
-        let (row, stored) = self.read(Column::Record, token, key)?;
-        stored
-            .map(|stored| payload(&row, &stored).map_err(|detail| StorageError::corrupt(token, key, detail)))
-            .transpose()
-    }
-
-    fn get_meta(&self, name: &str) -> Result<Option<Bytes>, StorageError> {
-        let (row, stored) = self.read(Column::Meta, 0, name.as_bytes())?;
+    fn get_row(&self, column: Column, token: u64, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
+        let (row, stored) = self.read(column, token, key)?;
         stored
             .map(|stored| payload(&row, &stored))
             .transpose()
-            .map_err(|detail| StorageError::CorruptMeta {
-                name: name.to_owned(),
-                detail,
-            })
+            .map_err(|detail| StorageError::corrupt(column, token, key, detail))
     }
 
     fn get_aside(&self, token: u64, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
@@ -279,6 +268,7 @@ impl Storage for MemStorage {
 
     fn scan(
         &self,
+        column: Column,
         tokens: RangeInclusive<u64>,
         after: Option<(u64, &[u8])>,
         limit: ScanLimit,
@@ -286,8 +276,8 @@ impl Storage for MemStorage {
         let mut inner = self.inner.borrow_mut();
         let Inner { rows, faults, .. } = &mut *inner;
         faults.check_read("scan")?;
-        let mut page = PageBuilder::new(limit);
-        let Some((lower, upper)) = row::range(Column::Record, &tokens, after) else {
+        let mut page = PageBuilder::new(column, limit);
+        let Some((lower, upper)) = row::range(column, &tokens, after) else {
             return Ok(page.finish(true));
         };
         for (row, stored) in rows.range::<[u8], _>((Bound::Included(&lower[..]), Bound::Excluded(&upper[..]))) {
@@ -295,7 +285,7 @@ impl Storage for MemStorage {
                 return Ok(page.finish(false));
             }
             let (token, key) = row::decode(row).expect("rows are only made by `row::encode`");
-            match faults.check_record("scan", token, key) {
+            match faults.check_row("scan", column, token, key) {
                 Ok(()) => page.push(row, stored),
                 Err(_) if !page.is_empty() => return Ok(page.finish(false)),
                 Err(error) => return Err(error),
@@ -360,8 +350,16 @@ impl Faults {
         }
     }
 
-    fn check_record(&mut self, operation: &'static str, token: u64, key: &[u8]) -> Result<(), StorageError> {
-        match self.read_hook.as_mut().is_some_and(|fails| fails(token, key)) {
+    /// Only reads of records are asked about.
+    fn check_row(
+        &mut self,
+        operation: &'static str,
+        column: Column,
+        token: u64,
+        key: &[u8],
+    ) -> Result<(), StorageError> {
+        let hook = self.read_hook.as_mut().filter(|_| column == Column::Record);
+        match hook.is_some_and(|fails| fails(token, key)) {
             true => Err(StorageError::Io {
                 operation,
                 detail: "simulated".to_owned(),

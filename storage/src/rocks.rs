@@ -132,28 +132,14 @@ impl RocksStorage {
 }
 
 impl Storage for RocksStorage {
-    fn get(&self, token: u64, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
-        let row = row::encode(Column::Record, token, key);
+    fn get_row(&self, column: Column, token: u64, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
+        let row = row::encode(column, token, key);
         let Some(stored) = self.stored(&row)? else {
             return Ok(None);
         };
         match checksum::open(&row, &stored) {
             Ok(payload) => Ok(Some(Bytes::copy_from_slice(payload))),
-            Err(detail) => Err(StorageError::corrupt(token, key, detail)),
-        }
-    }
-
-    fn get_meta(&self, name: &str) -> Result<Option<Bytes>, StorageError> {
-        let row = row::encode(Column::Meta, 0, name.as_bytes());
-        let Some(stored) = self.stored(&row)? else {
-            return Ok(None);
-        };
-        match checksum::open(&row, &stored) {
-            Ok(payload) => Ok(Some(Bytes::copy_from_slice(payload))),
-            Err(detail) => Err(StorageError::CorruptMeta {
-                name: name.to_owned(),
-                detail,
-            }),
+            Err(detail) => Err(StorageError::corrupt(column, token, key, detail)),
         }
     }
 
@@ -195,12 +181,13 @@ impl Storage for RocksStorage {
 
     fn scan(
         &self,
+        column: Column,
         tokens: RangeInclusive<u64>,
         after: Option<(u64, &[u8])>,
         limit: ScanLimit,
     ) -> Result<Page, StorageError> {
-        let mut page = PageBuilder::new(limit);
-        let Some((lower, upper)) = row::range(Column::Record, &tokens, after) else {
+        let mut page = PageBuilder::new(column, limit);
+        let Some((lower, upper)) = row::range(column, &tokens, after) else {
             return Ok(page.finish(true));
         };
         let mut reads = checked_reads();

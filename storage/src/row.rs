@@ -6,22 +6,42 @@
 //!
 //! Rejected: the partition's number in front. It would freeze the number of partitions into the data.
 
-use std::ops::RangeInclusive;
+use std::{fmt, ops::RangeInclusive};
 
 /// Bytes in front of the key: the column and the token.
 pub(crate) const HEADER_LEN: usize = 9;
 
-/// What kind of row it is: the first byte of its name. The numbers are stored, so they never change meaning; 2 is kept
-/// for hints and 3 for Merkle leaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What kind of row it is: the first byte of its name. Rows of different columns have nothing to do with one another; the
+/// store gives tokens and keys no meaning in any of them. The numbers are stored, so they never change meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
-pub(crate) enum Column {
-    /// Named rows about the store itself, under token 0.
+pub enum Column {
+    /// Named rows about the node itself, under token 0.
     Meta = 0,
     /// Records.
     Record = 1,
-    /// Corrupt records, moved out of the way byte by byte as they were found.
+    /// Hints: records on their way home. The token is the beginning of the target's id.
+    Hint = 2,
+    /// Leaves of the Merkle trees, under the first token that they cover.
+    Leaf = 3,
+    /// Corrupt records, moved out of the way byte by byte as they were found, so their checksums do not hold: read them
+    /// with [`Storage::get_aside`](crate::Storage::get_aside).
     Aside = 4,
+    /// Keys that wait to be settled.
+    Settle = 5,
+}
+
+impl fmt::Display for Column {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Column::Meta => "metadata",
+            Column::Record => "record",
+            Column::Hint => "hint",
+            Column::Leaf => "leaf",
+            Column::Aside => "record set aside",
+            Column::Settle => "settle entry",
+        })
+    }
 }
 
 /// Appends the row name to `out`.
@@ -99,11 +119,20 @@ mod tests {
     }
 
     #[test]
+    fn the_numbers_of_columns_are_those_on_disk() {
+        use Column::{Aside, Hint, Leaf, Meta, Record, Settle};
+        assert_eq!(
+            [Meta, Record, Hint, Leaf, Aside, Settle].map(|c| c as u8),
+            [0, 1, 2, 3, 4, 5]
+        );
+    }
+
+    #[test]
     fn the_range_of_all_tokens_ends_where_the_next_column_begins() {
         let (lower, upper) = range(Column::Record, &(0..=u64::MAX), None).unwrap();
         assert!(lower <= encode(Column::Record, 0, b""));
         assert!(encode(Column::Record, u64::MAX, &[0xff; 64]) < upper);
-        assert!(upper <= encode(Column::Aside, 0, b""));
+        assert!(upper <= encode(Column::Hint, 0, b""));
     }
 
     #[test]

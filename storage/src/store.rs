@@ -11,27 +11,51 @@ use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 
-use crate::{Batch, StorageError};
+use crate::{Batch, Column, StorageError};
 
-/// A store of records (token, key -> payload) and of a few named metadata rows.
+/// A store of rows (column, token, key -> payload).
+///
+/// A read that goes wrong is never "not there", and callers rely on telling three cases apart:
+///
+/// - [`Corrupt`](StorageError::Corrupt): this one row's checksum does not hold. Every other row is fine, and the row can
+///   be set aside, deleted or overwritten.
+/// - [`Damaged`](StorageError::Damaged): a file is damaged under it, and with it rows that nobody can name. A row written
+///   over is read again by `get_row`; a scan goes on failing there.
+/// - [`Io`](StorageError::Io): the engine failed otherwise, perhaps for the moment. It says nothing about the row.
 pub trait Storage {
-    /// The payload of a record. Sees every batch that was applied, synced or not.
+    /// The payload of a row. Sees every batch that was applied, synced or not.
     ///
     /// # Errors
-    /// [`Corrupt`](StorageError::Corrupt) if the row's checksum does not hold, [`Damaged`](StorageError::Damaged) if the
-    /// file under it does not, [`Io`](StorageError::Io) otherwise. None of them means "not there".
-    fn get(&self, token: u64, key: &[u8]) -> Result<Option<Bytes>, StorageError>;
+    /// See above. Rows of [`Column::Aside`] are always corrupt.
+    fn get_row(&self, column: Column, token: u64, key: &[u8]) -> Result<Option<Bytes>, StorageError>;
+
+    /// The payload of a record: `get_row` of [`Column::Record`].
+    ///
+    /// # Errors
+    /// As for `get_row`.
+    fn get(&self, token: u64, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
+        self.get_row(Column::Record, token, key)
+    }
 
     /// The payload of a metadata row.
     ///
     /// # Errors
-    /// As for `get`; a bad checksum is [`CorruptMeta`](StorageError::CorruptMeta).
-    fn get_meta(&self, name: &str) -> Result<Option<Bytes>, StorageError>;
+    /// As for `get_row`; a bad checksum is [`CorruptMeta`](StorageError::CorruptMeta).
+    fn get_meta(&self, name: &str) -> Result<Option<Bytes>, StorageError> {
+        self.get_row(Column::Meta, 0, name.as_bytes())
+            .map_err(|error| match error {
+                StorageError::Corrupt { detail, .. } => StorageError::CorruptMeta {
+                    name: name.to_owned(),
+                    detail,
+                },
+                other => other,
+            })
+    }
 
     /// The stored bytes of a record that was set aside, exactly as they were found (so with format and checksum in front).
     ///
     /// # Errors
-    /// As for `get`.
+    /// As for `get_row`, but never `Corrupt`.
     fn get_aside(&self, token: u64, key: &[u8]) -> Result<Option<Bytes>, StorageError>;
 
     /// Carries out all of the batch or nothing of it, and empties it if that went well. Visible at once, *not* durable yet:
@@ -49,14 +73,15 @@ pub trait Storage {
     /// After any error the process must stop: see [`StorageError::SyncFailed`]. `apply` and `sync` fail from then on.
     fn sync(&self) -> Result<(), StorageError>;
 
-    /// The next records of a token range in the order of (token, key), behind `after` if that is given. Corrupt rows are
-    /// listed too, as errors of their own. Each page is one moment of the store; between pages it moves on.
+    /// The next rows of a column in a token range, in the order of (token, key), behind `after` if that is given. Corrupt
+    /// rows are listed too, as errors of their own. Each page is one moment of the store; between pages it moves on.
     ///
     /// # Errors
     /// A page that could not be read to its end or limit is never passed off as complete: either it ends early with
     /// `done` false (and the next call fails), or the call fails.
     fn scan(
         &self,
+        column: Column,
         tokens: RangeInclusive<u64>,
         after: Option<(u64, &[u8])>,
         limit: ScanLimit,
@@ -103,9 +128,9 @@ impl Page {
 /// One row of a scan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScanRow {
-    /// The record's token.
+    /// The row's token.
     pub token: u64,
-    /// The record's key.
+    /// The row's key.
     pub key: Bytes,
     /// The payload, or [`StorageError::Corrupt`].
     pub payload: Result<Bytes, StorageError>,
@@ -113,14 +138,16 @@ pub struct ScanRow {
 
 /// Collects rows until the limit is reached; both stores fill their pages with it.
 pub(crate) struct PageBuilder {
+    column: Column,
     limit: ScanLimit,
     rows: Vec<ScanRow>,
     bytes: usize,
 }
 
 impl PageBuilder {
-    pub(crate) fn new(limit: ScanLimit) -> Self {
+    pub(crate) fn new(column: Column, limit: ScanLimit) -> Self {
         PageBuilder {
+            column,
             limit,
             rows: Vec::new(),
             bytes: 0,
@@ -140,7 +167,7 @@ impl PageBuilder {
         let (token, key) = crate::row::decode(row).expect("only this crate writes rows, and all have a token");
         let payload = match crate::checksum::open(row, stored) {
             Ok(payload) => Ok(Bytes::copy_from_slice(payload)),
-            Err(detail) => Err(StorageError::corrupt(token, key, detail)),
+            Err(detail) => Err(StorageError::corrupt(self.column, token, key, detail)),
         };
         self.bytes += key.len() + stored.len();
         self.rows.push(ScanRow {

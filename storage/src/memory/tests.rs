@@ -27,8 +27,8 @@ impl Subject for Memory {
         self.crash()
     }
 
-    fn corrupt(&self, token: u64, key: &[u8], bit: usize) {
-        assert!(self.0.corrupt(token, key, bit));
+    fn rot(&self, column: Column, token: u64, key: &[u8], bit: usize) {
+        assert!(self.0.rot(column, token, key, bit));
     }
 }
 
@@ -159,7 +159,7 @@ fn a_read_error_is_not_an_absent_record() {
         store.get(1, b"k"),
         Err(StorageError::Io { operation: "get", .. })
     ));
-    assert!(store.scan(ALL, None, ScanLimit::rows(1)).is_err());
+    assert!(store.scan(Column::Record, ALL, None, ScanLimit::rows(1)).is_err());
     assert_eq!(store.get(1, b"k"), Ok(None));
 }
 
@@ -171,9 +171,13 @@ fn a_scan_that_meets_an_unreadable_row_ends_early_and_then_fails() {
     }
     store.fail_reads_if(|_, key| key == b"b");
     assert!(store.get(1, b"a").is_ok() && store.get(1, b"b").is_err());
-    let page = store.scan(ALL, None, ScanLimit::rows(9)).unwrap();
+    let page = store.scan(Column::Record, ALL, None, ScanLimit::rows(9)).unwrap();
     assert_eq!((page.rows.len(), page.done), (1, false));
-    assert!(store.scan(ALL, page.last(), ScanLimit::rows(9)).is_err());
+    assert!(
+        store
+            .scan(Column::Record, ALL, page.last(), ScanLimit::rows(9))
+            .is_err()
+    );
 }
 
 #[test]

@@ -94,8 +94,8 @@ impl Subject for OnDisk {
         }
     }
 
-    fn corrupt(&self, token: u64, key: &[u8], bit: usize) {
-        let row = row::encode(Column::Record, token, key);
+    fn rot(&self, column: Column, token: u64, key: &[u8], bit: usize) {
+        let row = row::encode(column, token, key);
         let mut stored = self.store.db.get(&row).unwrap().unwrap();
         stored[bit / 8] ^= 1 << (bit % 8);
         self.store.db.put(&row, stored).unwrap();

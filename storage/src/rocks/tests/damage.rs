@@ -174,6 +174,7 @@ fn a_flipped_bit_in_a_data_file_is_an_error_of_get_and_scan() {
     let (mut seen, mut after) = (0, None::<(u64, Bytes)>);
     let error = loop {
         match store.scan(
+            Column::Record,
             ALL,
             after.as_ref().map(|(token, key)| (*token, &key[..])),
             ScanLimit::rows(1000),
@@ -271,7 +272,7 @@ fn is_noticed(data: &Path, expected: &[Scanned], what: &str) -> bool {
             Err(_) => noticed = true,
         }
     }
-    match store.scan(ALL, None, ScanLimit::rows(usize::MAX)) {
+    match store.scan(Column::Record, ALL, None, ScanLimit::rows(usize::MAX)) {
         Ok(page) if page.done => assert_eq!(page.rows.len(), expected.len(), "{what}"),
         Ok(_) | Err(_) => noticed = true,
     }

@@ -7,8 +7,8 @@ use crate::MemStorage;
 
 #[derive(Debug, Clone)]
 enum Change {
-    Put(u64, Vec<u8>, Vec<u8>),
-    Delete(u64, Vec<u8>),
+    Put(Column, u64, Vec<u8>, Vec<u8>),
+    Delete(Column, u64, Vec<u8>),
     SetAside(u64, Vec<u8>),
     Meta(u8, Vec<u8>),
     DeleteMeta(u8),
@@ -17,12 +17,21 @@ enum Change {
 #[derive(Debug, Clone)]
 enum Call {
     Apply(Vec<Change>),
-    Get(u64, Vec<u8>),
-    Scan(RangeInclusive<u64>, Option<(u64, Vec<u8>)>, ScanLimit),
-    Corrupt(u64, Vec<u8>, usize),
+    Get(Column, u64, Vec<u8>),
+    Scan(Column, RangeInclusive<u64>, Option<(u64, Vec<u8>)>, ScanLimit),
+    Rot(Column, u64, Vec<u8>, usize),
     /// Writes the memtable out as a file; the model has none.
     Flush,
     SyncAndCrash,
+}
+
+fn column() -> impl Strategy<Value = Column> {
+    prop_oneof![
+        4 => Just(Column::Record),
+        1 => Just(Column::Hint),
+        1 => Just(Column::Leaf),
+        1 => Just(Column::Settle),
+    ]
 }
 
 fn token() -> impl Strategy<Value = u64> {
@@ -35,8 +44,8 @@ fn key() -> impl Strategy<Value = Vec<u8>> {
 
 fn change() -> impl Strategy<Value = Change> {
     prop_oneof![
-        5 => (token(), key(), vec(any::<u8>(), 0..20)).prop_map(|(t, k, p)| Change::Put(t, k, p)),
-        2 => (token(), key()).prop_map(|(t, k)| Change::Delete(t, k)),
+        5 => (column(), token(), key(), vec(any::<u8>(), 0..20)).prop_map(|(c, t, k, p)| Change::Put(c, t, k, p)),
+        2 => (column(), token(), key()).prop_map(|(c, t, k)| Change::Delete(c, t, k)),
         1 => (token(), key()).prop_map(|(t, k)| Change::SetAside(t, k)),
         1 => (0..3u8, vec(any::<u8>(), 0..9)).prop_map(|(n, p)| Change::Meta(n, p)),
         1 => (0..3u8).prop_map(Change::DeleteMeta),
@@ -45,6 +54,7 @@ fn change() -> impl Strategy<Value = Change> {
 
 fn call() -> impl Strategy<Value = Call> {
     let scan = (
+        prop_oneof![6 => column(), 1 => Just(Column::Meta), 1 => Just(Column::Aside)],
         token(),
         token(),
         proptest::option::of((token(), key())),
@@ -53,9 +63,9 @@ fn call() -> impl Strategy<Value = Call> {
     );
     prop_oneof![
         12 => vec(change(), 0..8).prop_map(Call::Apply),
-        6 => (token(), key()).prop_map(|(t, k)| Call::Get(t, k)),
-        6 => scan.prop_map(|(from, to, after, rows, bytes)| Call::Scan(from..=to, after, ScanLimit { rows, bytes })),
-        2 => (token(), key(), 0..400usize).prop_map(|(t, k, bit)| Call::Corrupt(t, k, bit)),
+        6 => (column(), token(), key()).prop_map(|(c, t, k)| Call::Get(c, t, k)),
+        6 => scan.prop_map(|(c, from, to, after, rows, bytes)| Call::Scan(c, from..=to, after, ScanLimit { rows, bytes })),
+        2 => (column(), token(), key(), 0..400usize).prop_map(|(c, t, k, bit)| Call::Rot(c, t, k, bit)),
         1 => Just(Call::Flush),
         1 => Just(Call::SyncAndCrash),
     ]
@@ -65,8 +75,8 @@ fn batch(changes: &[Change]) -> Batch {
     let mut batch = Batch::new();
     for change in changes {
         match change {
-            Change::Put(token, key, payload) => batch.put_record(*token, key, payload),
-            Change::Delete(token, key) => batch.delete_record(*token, key),
+            Change::Put(column, token, key, payload) => batch.put(*column, *token, key, payload),
+            Change::Delete(column, token, key) => batch.delete(*column, *token, key),
             Change::SetAside(token, key) => batch.set_aside(*token, key),
             Change::Meta(name, payload) => batch.put_meta(&name.to_string(), payload),
             Change::DeleteMeta(name) => batch.delete_meta(&name.to_string()),
@@ -82,20 +92,21 @@ fn run(mut disk: OnDisk, model: &MemStorage, calls: &[Call]) -> Result<(), TestC
                 let applied = disk.store().apply(&mut batch(changes));
                 prop_assert_eq!(applied, model.apply(&mut batch(changes)));
             }
-            Call::Get(token, key) => {
-                prop_assert_eq!(disk.store().get(*token, key), model.get(*token, key));
+            Call::Get(column, token, key) => {
+                let found = disk.store().get_row(*column, *token, key);
+                prop_assert_eq!(found, model.get_row(*column, *token, key));
                 prop_assert_eq!(disk.store().get_aside(*token, key), model.get_aside(*token, key));
             }
-            Call::Scan(tokens, after, limit) => {
+            Call::Scan(column, tokens, after, limit) => {
                 let after = after.as_ref().map(|(token, key)| (*token, &key[..]));
-                let page = disk.store().scan(tokens.clone(), after, *limit);
-                prop_assert_eq!(page, model.scan(tokens.clone(), after, *limit));
+                let page = disk.store().scan(*column, tokens.clone(), after, *limit);
+                prop_assert_eq!(page, model.scan(*column, tokens.clone(), after, *limit));
             }
-            Call::Corrupt(token, key, bit) => {
-                let row = row::encode(Column::Record, *token, key);
+            Call::Rot(column, token, key, bit) => {
+                let row = row::encode(*column, *token, key);
                 if let Some(stored) = disk.store.db.get(row).unwrap() {
-                    disk.corrupt(*token, key, bit % (stored.len() * 8));
-                    model.corrupt(*token, key, *bit);
+                    disk.rot(*column, *token, key, bit % (stored.len() * 8));
+                    model.rot(*column, *token, key, *bit);
                 }
             }
             Call::Flush => disk.store.db.flush().unwrap(),
@@ -107,7 +118,10 @@ fn run(mut disk: OnDisk, model: &MemStorage, calls: &[Call]) -> Result<(), TestC
             }
         }
     }
-    let all = disk.store().scan(ALL, None, ScanLimit::rows(usize::MAX)).unwrap();
+    let all = disk
+        .store()
+        .scan(Column::Record, ALL, None, ScanLimit::rows(usize::MAX))
+        .unwrap();
     prop_assert_eq!(all.rows, model.records());
     for name in ["0", "1", "2"] {
         prop_assert_eq!(disk.store().get_meta(name), model.get_meta(name));
