@@ -15,6 +15,8 @@
 //!
 //! The engine assumes that time does not run backwards and that [`Input::PeerUp`] and [`Input::PeerDown`] alternate for each peer.
 
+mod background;
+mod dirty;
 mod forward;
 mod gate;
 mod get;
@@ -42,6 +44,8 @@ use crate::request::{Code, Failure, Operation, Outcome, ReplicaState, Response};
 use crate::seal::ContextKeys;
 use crate::time::Instant;
 use crate::tree::Trees;
+use background::Background;
+use dirty::Dirty;
 use gate::Gate;
 use ops::{Op, OpId, Ops};
 use peers::Peers;
@@ -227,6 +231,8 @@ pub struct Engine {
     gate: Gate,
     slots: Slots,
     trees: Trees,
+    dirty: Dirty,
+    background: Background,
     ops: Ops,
     timers: BTreeSet<(Instant, OpId, Timer)>,
     next_op: OpId,
@@ -250,6 +256,8 @@ impl Engine {
             gate: Gate::default(),
             slots: Slots::default(),
             trees: Trees::new(config.ring.partition_bits()),
+            dirty: Dirty::default(),
+            background: Background::default(),
             ops: Ops::default(),
             timers: BTreeSet::new(),
             next_op,
@@ -280,7 +288,7 @@ impl Engine {
                     self.loaded(now, place, result);
                 }
             }
-            Input::Scanned { .. } => {}
+            Input::Scanned { scan, result } => self.scanned(now, scan, result),
             Input::Durable(upto) => {
                 self.gate.durable(upto);
                 while let Some(done) = self.slots.next_durable(upto) {
@@ -291,6 +299,7 @@ impl Engine {
             Input::Tick => {}
         }
         self.fire(now);
+        self.run_tasks(now);
     }
 
     /// The next thing to do, if there is one.
@@ -300,7 +309,8 @@ impl Engine {
 
     /// When to hand in [`Input::Tick`] at the latest.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.first().map(|&(at, _, _)| at)
+        let timer = self.timers.first().map(|&(at, _, _)| at);
+        timer.into_iter().chain(self.background.next()).min()
     }
 
     /// Takes in a stored leaf of a Merkle tree: its first token, its n and its hash. For the start of a node, before the first input.

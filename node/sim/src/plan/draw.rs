@@ -8,6 +8,7 @@ use super::options::{BucketPlan, ClientPlan, DiskRates, KeyPlan, LimitsPlan, Net
 use super::{Plan, faults, steps};
 use crate::rng::{Purpose, Stream};
 use quorate_core::bucket::{BlindWrites, BucketProperties};
+use quorate_core::request::QuorumKind;
 
 /// Operations in a drawn plan.
 const STEPS: u64 = 300;
@@ -92,6 +93,8 @@ fn bucket(rng: &mut Stream, nodes: u8, forgets: bool, index: u64) -> BucketPlan 
         siblings_max: if rng.chance(200) { rng.range(2, 5) as u16 } else { 100 },
         value_bytes_max: if rng.chance(300) { 300 } else { 1 << 20 },
         record_bytes_max: if rng.chance(150) { 1_200 } else { 8 << 20 },
+        quorum: QuorumKind::Strict,
+        ..BucketProperties::default()
     };
     BucketPlan {
         name: format!("b{index}"),

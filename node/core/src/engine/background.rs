@@ -1,0 +1,77 @@
+//! What an engine does of its own accord: tasks that wake at their time, and scans that they read rows with.
+//!
+//! Every task is woken, does a little, and says when it wants to be woken again; none runs long, so foreground requests never wait for one.
+//! A scan belongs to whoever asked for it.
+
+use super::{Effect, Engine, LoadFailed, Scan, ScanId, ScanPage};
+use crate::time::Instant;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Something that wakes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Task {}
+
+/// Who reads rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Reader {}
+
+/// Tasks that sleep and scans under way.
+#[derive(Debug, Default)]
+pub(super) struct Background {
+    wakes: BTreeSet<(Instant, Task)>,
+    scans: BTreeMap<ScanId, Reader>,
+    next_scan: u64,
+}
+
+impl Background {
+    /// When the next task wakes.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.wakes.first().map(|&(at, _)| at)
+    }
+
+    /// Wakes a task at `at`. One that sleeps already wakes at the earlier time only.
+    pub(super) fn wake(&mut self, at: Instant, task: Task) {
+        match self.wakes.iter().find(|&&(_, sleeping)| sleeping == task).copied() {
+            Some((earlier, _)) if earlier <= at => {}
+            Some(later) => {
+                self.wakes.remove(&later);
+                self.wakes.insert((at, task));
+            }
+            None => {
+                self.wakes.insert((at, task));
+            }
+        }
+    }
+
+    fn due(&mut self, now: Instant) -> Option<Task> {
+        let &(at, _) = self.wakes.first()?;
+        if at > now {
+            return None;
+        }
+        self.wakes.pop_first().map(|(_, task)| task)
+    }
+}
+
+impl Engine {
+    /// Lets every task do its part whose time has come.
+    pub(super) fn run_tasks(&mut self, now: Instant) {
+        while let Some(task) = self.background.due(now) {
+            match task {}
+        }
+    }
+
+    /// Reads rows for somebody.
+    pub(super) fn begin_scan(&mut self, reader: Reader, what: Scan) {
+        self.background.next_scan += 1;
+        let scan = ScanId(self.background.next_scan);
+        self.background.scans.insert(scan, reader);
+        self.effects.push_back(Effect::Scan { scan, what });
+    }
+
+    /// Rows have been read.
+    pub(super) fn scanned(&mut self, _now: Instant, scan: ScanId, _result: Result<ScanPage, LoadFailed>) {
+        if let Some(reader) = self.background.scans.remove(&scan) {
+            match reader {}
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Partitions of which a peer has missed writes that no hint tells of.
+//!
+//! When there is no room for a hint, what is left of it is one durable note: this peer has to be compared with, for this partition, as soon as
+//! it is there. The note goes when an exchange with that peer over every tree of the partition has ended after it was made.
+
+use super::Engine;
+use crate::place::Place;
+use bytes::Bytes;
+use quorate_ring::{NodeId, PartitionId};
+use std::collections::BTreeMap;
+
+/// All such partitions, by peer. Each counts the times that it was noted, so that an exchange that began before the last time does not
+/// clear it.
+#[derive(Debug, Default)]
+pub(super) struct Dirty(BTreeMap<(NodeId, PartitionId), u64>);
+
+impl Dirty {
+    /// Takes in a note that was stored.
+    pub(super) fn restore(&mut self, node: NodeId, partition: PartitionId) {
+        self.0.insert((node, partition), 1);
+    }
+
+    /// How often a partition was noted; `None` if it is not.
+    pub(super) fn mark_of(&self, node: NodeId, partition: PartitionId) -> Option<u64> {
+        self.0.get(&(node, partition)).copied()
+    }
+
+    /// All that is noted.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (NodeId, PartitionId)> {
+        self.0.keys().copied()
+    }
+}
+
+impl Engine {
+    /// Notes that a peer has missed something of a partition. The note is durable with the burst in which it is made.
+    pub(super) fn mark_dirty(&mut self, node: NodeId, partition: PartitionId) {
+        let marks = self.dirty.0.entry((node, partition)).or_default();
+        *marks += 1;
+        if *marks == 1 {
+            self.store_plain(Place::Dirty(node, partition), Some(Bytes::from_static(&[1])));
+        }
+    }
+
+    /// An exchange with the peer has ended that began when the partition had been noted `marks` times.
+    pub(super) fn clear_dirty(&mut self, node: NodeId, partition: PartitionId, marks: u64) {
+        if self.dirty.mark_of(node, partition) == Some(marks) {
+            self.dirty.0.remove(&(node, partition));
+            self.store_plain(Place::Dirty(node, partition), None);
+        }
+    }
+}
