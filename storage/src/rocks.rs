@@ -22,11 +22,11 @@ mod stats;
 use std::{ops::RangeInclusive, path::Path, sync::OnceLock};
 
 use bytes::Bytes;
-use rocksdb::{DB, ErrorKind, ReadOptions, WriteBatch, WriteOptions};
+use rocksdb::{DB, DBRawIterator, ErrorKind, ReadOptions, WriteBatch, WriteOptions};
 
 use self::{directory::DataDir, space::Space};
 use crate::{
-    Batch, Page, ScanLimit, Storage, StorageError, checksum,
+    Batch, Count, Page, ScanLimit, Storage, StorageError, checksum,
     row::{self, Column},
     store::PageBuilder,
 };
@@ -114,6 +114,16 @@ impl RocksStorage {
             .map_err(|error| read_error("get", &error))
     }
 
+    /// An iterator at the first row of `[lower, upper)`.
+    fn iterator(&self, (lower, upper): (Vec<u8>, Vec<u8>)) -> DBRawIterator<'_> {
+        let mut reads = checked_reads();
+        reads.fill_cache(false); // a scrub or a transfer reads everything once, and would push the hot blocks out
+        reads.set_iterate_upper_bound(upper);
+        let mut iterator = self.db.raw_iterator_opt(reads);
+        iterator.seek(lower);
+        iterator
+    }
+
     fn write_error(&self, error: &rocksdb::Error) -> StorageError {
         let detail = error.to_string();
         if error.kind() == ErrorKind::Incomplete {
@@ -187,15 +197,10 @@ impl Storage for RocksStorage {
         limit: ScanLimit,
     ) -> Result<Page, StorageError> {
         let mut page = PageBuilder::new(column, limit);
-        let Some((lower, upper)) = row::range(column, &tokens, after) else {
+        let Some(range) = row::range(column, &tokens, after) else {
             return Ok(page.finish(true));
         };
-        let mut reads = checked_reads();
-        reads.fill_cache(false); // a scrub or a transfer reads everything once, and would push the hot blocks out
-        reads.set_iterate_lower_bound(lower.clone());
-        reads.set_iterate_upper_bound(upper);
-        let mut iterator = self.db.raw_iterator_opt(reads);
-        iterator.seek(&lower);
+        let mut iterator = self.iterator(range);
         while let Some((row, stored)) = iterator.item() {
             if page.is_full() {
                 return Ok(page.finish(false));
@@ -209,6 +214,20 @@ impl Storage for RocksStorage {
             Err(_) if !page.is_empty() => Ok(page.finish(false)),
             Err(error) => Err(read_error("scan", &error)),
         }
+    }
+
+    fn count(&self, column: Column, tokens: RangeInclusive<u64>) -> Result<Count, StorageError> {
+        let mut count = Count::default();
+        let Some(range) = row::range(column, &tokens, None) else {
+            return Ok(count);
+        };
+        let mut iterator = self.iterator(range);
+        while let Some((row, stored)) = iterator.item() {
+            count.add(row, stored);
+            iterator.next();
+        }
+        iterator.status().map_err(|error| read_error("count", &error))?;
+        Ok(count)
     }
 }
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod damage;
+mod damaged_block;
 mod data_dir;
 mod model;
 
