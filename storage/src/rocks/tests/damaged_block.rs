@@ -139,3 +139,24 @@ fn a_damaged_record_cannot_be_set_aside() {
     assert!(matches!(error, StorageError::Damaged { .. }), "{error}");
     assert_eq!((get(&store, 1, b"beside"), batch.len()), (None, 2));
 }
+
+#[test]
+fn background_work_that_meets_a_damaged_block_ends_all_writes_as_damage() {
+    let (home, store) = damaged_at(&[500]);
+    put(&store, 1, b"beside", b"v");
+    store.sync().unwrap();
+    store.db.compact_range(None::<&[u8]>, None::<&[u8]>);
+    let mut batch = Batch::new();
+    batch.put_record(2, b"beside", b"v");
+    for _ in 0..2 {
+        let error = store.apply(&mut batch).unwrap_err();
+        assert!(matches!(error, StorageError::Damaged { .. }), "{error}");
+        assert!(!error.is_certainly_not_applied());
+        let error = store.sync().unwrap_err();
+        assert!(matches!(error, StorageError::Damaged { .. }), "{error}");
+    }
+    assert_eq!(get(&store, 1, b"beside").unwrap(), b"v", "reads go on");
+    assert_eq!(get(&store, 2, b"beside"), None);
+    drop(store);
+    open(home.path());
+}
