@@ -104,7 +104,8 @@ pub fn run(config: NodeConfig, options: RunOptions) -> Result<(), NodeError> {
     let admin = listen("admin", config.listen.admin)?;
     let storage = Arc::new(open_storage(&config)?);
     let engine = new_engine(&config)?;
-    let syncer = Syncer::start(storage.clone()).map_err(system("starting the sync thread"))?;
+    let flush_interval = Duration::from_millis(config.limits.flush_interval_ms);
+    let syncer = Syncer::start(storage.clone(), flush_interval).map_err(system("starting the sync thread"))?;
     let metrics = Arc::new(Metrics::new());
     let (handle, commands) = NodeHandle::new(engine.config().ring.clone());
     let (stop, stopping) = watch::channel(false);
