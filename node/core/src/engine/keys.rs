@@ -144,6 +144,7 @@ impl Engine {
                     self.send(to, PeerMessage::ReplicateReply(ReplicateReply { id, result }));
                 }
                 Waiter::FetchAnswer(to, id, held) => self.send_held(to, id, result.and(held)),
+                Waiter::Noted(place) => self.noted(now, &place, result.is_ok()),
             }
         }
     }

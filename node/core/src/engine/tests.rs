@@ -10,6 +10,7 @@ mod bounds;
 mod cluster;
 mod disk;
 mod forwards;
+mod memory;
 mod peers;
 mod quorums;
 mod reads;
