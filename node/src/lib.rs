@@ -9,6 +9,7 @@ pub mod cli;
 pub mod config;
 pub mod gateway;
 pub mod handle;
+pub mod healing;
 pub mod logging;
 pub mod metrics;
 pub mod node;

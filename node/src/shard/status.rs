@@ -2,6 +2,7 @@
 
 use super::Inner;
 use crate::handle::{NodeStatus, PeerStatus, StorageStatus};
+use crate::healing::{ExchangeStatus, HealingStatus, ScrubStatus};
 use quorate_ring::Ring;
 
 impl Inner {
@@ -35,6 +36,7 @@ impl Inner {
                     quic: member.quic.clone(),
                     connected: peer.link.is_some(),
                     last_error: peer.last_error.clone(),
+                    slow: false,
                     rtt_us: peer.link.as_ref().map(|link| link.connection.rtt().as_micros() as u64),
                 })
                 .collect(),
@@ -48,7 +50,29 @@ impl Inner {
             },
             syncs: self.syncer.syncs(),
             clients: self.clients,
+            healing: self.healing(),
             counters: self.engine.counters(),
+        }
+    }
+
+    fn healing(&self) -> HealingStatus {
+        let (config, counters) = (self.engine.config(), self.engine.counters());
+        HealingStatus {
+            hint_bytes_max: config.limits.hint_bytes_max,
+            exchange: ExchangeStatus {
+                enabled: config.limits.exchange,
+                ended: counters.exchanges,
+                sent: counters.exchange_sent,
+                received: counters.exchange_received,
+                bytes_sent: counters.exchange_bytes_sent,
+                ..ExchangeStatus::default()
+            },
+            scrub: ScrubStatus {
+                corrupt: counters.corrupt_records,
+                healed: counters.healed_records,
+                ..ScrubStatus::default()
+            },
+            ..HealingStatus::default()
         }
     }
 }
