@@ -16,6 +16,7 @@ pub(crate) use sinks::{ClientSink, PeerSink};
 
 use crate::handle::Command;
 use crate::metrics::{Metrics, OperationKind, Plane};
+use crate::rebuild;
 use crate::syncer::Syncer;
 use crate::transport::{Outbox, close};
 use bytes::Bytes;
@@ -361,13 +362,7 @@ impl Inner {
             Effect::Load { load, place } => self.load(load, &place),
             Effect::Scan { scan, what } => self.scan(scan, &what),
             Effect::Store { ticket, place, payload } => self.store(ticket, place, payload),
-            Effect::Rebuild { reason } => {
-                tracing::error!(
-                    reason,
-                    "stopping at once: set the data directory aside, and start with an empty one"
-                );
-                std::process::abort();
-            }
+            Effect::Rebuild { reason } => rebuild::start_over(self.storage.path(), &reason),
         }
     }
 
@@ -512,6 +507,7 @@ impl Inner {
                     self.engine.handle(now, Input::StoreFailed(*ticket));
                 }
             }
+            Err(error @ StorageError::Damaged { .. }) => rebuild::start_over(self.storage.path(), &error.to_string()),
             Err(error) => {
                 tracing::error!(%error, "stopping at once: it is not certain what of the last write is on disk");
                 std::process::abort();

@@ -27,6 +27,7 @@ mod ops;
 mod peers;
 mod put;
 mod replica;
+mod restore;
 mod rules;
 mod slots;
 mod stored;
