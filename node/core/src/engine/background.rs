@@ -5,15 +5,22 @@
 
 use super::{Effect, Engine, LoadFailed, Scan, ScanId, ScanPage};
 use crate::time::Instant;
+use quorate_ring::NodeIndex;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Something that wakes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Task {}
+pub(super) enum Task {
+    /// Hints go home to a node.
+    Handoff(NodeIndex),
+}
 
 /// Who reads rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Reader {}
+pub(super) enum Reader {
+    /// Hints for a node, on this pass over them.
+    Handoff(NodeIndex, u64),
+}
 
 /// Tasks that sleep and scans under way.
 #[derive(Debug, Default)]
@@ -56,7 +63,9 @@ impl Engine {
     /// Lets every task do its part whose time has come.
     pub(super) fn run_tasks(&mut self, now: Instant) {
         while let Some(task) = self.background.due(now) {
-            match task {}
+            match task {
+                Task::Handoff(node) => self.run_handoff(now, node),
+            }
         }
     }
 
@@ -69,9 +78,11 @@ impl Engine {
     }
 
     /// Rows have been read.
-    pub(super) fn scanned(&mut self, _now: Instant, scan: ScanId, _result: Result<ScanPage, LoadFailed>) {
+    pub(super) fn scanned(&mut self, now: Instant, scan: ScanId, result: Result<ScanPage, LoadFailed>) {
         if let Some(reader) = self.background.scans.remove(&scan) {
-            match reader {}
+            match reader {
+                Reader::Handoff(node, pass) => self.hints_read(now, node, pass, result),
+            }
         }
     }
 }

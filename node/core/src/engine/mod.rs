@@ -20,10 +20,14 @@ mod dirty;
 mod forward;
 mod gate;
 mod get;
+mod handoff;
+mod handoff_receive;
+mod hints;
 mod io;
 mod keys;
 mod ops;
 mod peers;
+mod pending;
 mod put;
 mod replica;
 mod rules;
@@ -35,9 +39,10 @@ mod vnodes;
 #[cfg(test)]
 mod tests;
 
+pub use hints::HintsFor;
 pub use io::{Effect, Input, LoadFailed, LoadId, RequestHandle, Scan, ScanId, ScanPage, ScanRows, StoreTicket};
 
-use crate::bucket::BucketTable;
+use crate::bucket::{BucketTable, Durability};
 use crate::key::Key;
 use crate::message::{ForwardReply, PeerMessage, Refusal};
 use crate::request::{Code, Failure, Operation, Outcome, ReplicaState, Response};
@@ -47,8 +52,11 @@ use crate::tree::Trees;
 use background::Background;
 use dirty::Dirty;
 use gate::Gate;
+use handoff::Handoffs;
+use hints::Hints;
 use ops::{Op, OpId, Ops};
 use peers::Peers;
+use pending::Pending;
 use quorate_ring::{NodeId, NodeIndex, Ring};
 use slots::{Slots, Work};
 use std::collections::{BTreeSet, VecDeque};
@@ -233,8 +241,13 @@ pub struct Engine {
     trees: Trees,
     dirty: Dirty,
     background: Background,
+    hints: Hints,
+    handoffs: Handoffs,
+    pending: Pending,
     ops: Ops,
     timers: BTreeSet<(Instant, OpId, Timer)>,
+    /// When each write that was sent becomes slow, in order.
+    slow: VecDeque<(Instant, OpId)>,
     next_op: OpId,
     effects: VecDeque<Effect>,
     counters: Counters,
@@ -258,8 +271,12 @@ impl Engine {
             trees: Trees::new(config.ring.partition_bits()),
             dirty: Dirty::default(),
             background: Background::default(),
+            hints: Hints::default(),
+            handoffs: Handoffs::default(),
+            pending: Pending::default(),
             ops: Ops::default(),
             timers: BTreeSet::new(),
+            slow: VecDeque::new(),
             next_op,
             effects: VecDeque::new(),
             counters: Counters::default(),
@@ -278,9 +295,14 @@ impl Engine {
                 self.start(now, Origin::Client(handle), operation, timeout);
             }
             Input::Message { from, message } => self.message(now, from, message),
-            Input::PeerUp(node) => self.peers.up(node),
+            Input::PeerUp(node) => {
+                self.peers.up(node);
+                self.wake_handoff(now, node);
+            }
             Input::PeerDown(node) => {
                 self.peers.down(node);
+                self.pending.lost(node);
+                self.handoffs.lost(node);
                 self.lose(now, node);
             }
             Input::Loaded { load, result } => {
@@ -291,14 +313,16 @@ impl Engine {
             Input::Scanned { scan, result } => self.scanned(now, scan, result),
             Input::Durable(upto) => {
                 self.gate.durable(upto);
+                self.note_unmarked(now);
                 while let Some(done) = self.slots.next_durable(upto) {
-                    self.tell(now, done.waiters, Ok(()));
+                    self.tell(now, done.waiters, Ok(Durability::Durable));
                 }
             }
             Input::StoreFailed(ticket) => self.store_failed(now, ticket),
             Input::Tick => {}
         }
         self.fire(now);
+        self.fire_slow(now);
         self.run_tasks(now);
     }
 
@@ -310,7 +334,8 @@ impl Engine {
     /// When to hand in [`Input::Tick`] at the latest.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let timer = self.timers.first().map(|&(at, _, _)| at);
-        timer.into_iter().chain(self.background.next()).min()
+        let slow = self.slow.front().map(|&(at, _)| at);
+        timer.into_iter().chain(slow).chain(self.background.next()).min()
     }
 
     /// Takes in a stored leaf of a Merkle tree: its first token, its n and its hash. For the start of a node, before the first input.
@@ -368,12 +393,12 @@ impl Engine {
                 self.peers.answered(from);
                 self.forward_answer(from, OpId(m.id), m.response);
             }
+            PeerMessage::StoreHint(m) => self.store_hint(now, from, m),
+            PeerMessage::FetchHint(m) => self.fetch_hint(now, from, m),
+            PeerMessage::Handoff(m) => self.handoff(now, from, m),
+            PeerMessage::HandoffReply(m) => self.handoff_answer(now, from, &m),
             // Each comes to its own place with what it is for.
             PeerMessage::Greeting(_)
-            | PeerMessage::StoreHint(_)
-            | PeerMessage::FetchHint(_)
-            | PeerMessage::Handoff(_)
-            | PeerMessage::HandoffReply(_)
             | PeerMessage::TreeAsk(_)
             | PeerMessage::TreeReply(_)
             | PeerMessage::Pull(_)
@@ -385,8 +410,8 @@ impl Engine {
     }
 
     /// A replica has answered a [`Replicate`](crate::message::Replicate), or a fallback a [`StoreHint`](crate::message::StoreHint).
-    fn replicate_answer(&mut self, now: Instant, id: OpId, from: NodeIndex, result: Result<(), Refusal>) {
-        let state = result.map_or_else(refused, |()| ReplicaState::Acked);
+    fn replicate_answer(&mut self, now: Instant, id: OpId, from: NodeIndex, result: Result<Durability, Refusal>) {
+        let state = result.map_or_else(refused, acked);
         self.put_answer(now, id, from, state);
     }
 
@@ -445,7 +470,7 @@ impl Engine {
             .collect();
         for id in waiting {
             match self.ops.get(&id) {
-                Some(Op::Put(_)) => self.put_answer(now, id, node, ReplicaState::Lost),
+                Some(Op::Put(_) | Op::Tail(_)) => self.put_answer(now, id, node, ReplicaState::Lost),
                 Some(Op::Get(_)) => self.get_lost(now, id, node),
                 Some(Op::Forward(_)) => self.forward_lost(id, node),
                 None => {}
@@ -465,7 +490,7 @@ impl Engine {
                 (Timer::Deadline, Some(Op::Forward(_))) => self.forward_deadline(id),
                 (Timer::Hedge, _) => self.get_hedge(now, id),
                 (Timer::Again, _) => self.get_again(now, id),
-                (Timer::Deadline, None) => {}
+                (Timer::Deadline, Some(Op::Tail(_)) | None) => {}
             }
         }
     }
@@ -495,6 +520,14 @@ impl Engine {
             _ => self.counters.refused += 1,
         }
         self.reply(origin, Err(failure));
+    }
+}
+
+/// A replica's ack, as its line in the tally.
+fn acked(durability: Durability) -> ReplicaState {
+    match durability {
+        Durability::Durable => ReplicaState::Acked,
+        Durability::Relaxed => ReplicaState::Accepted,
     }
 }
 
