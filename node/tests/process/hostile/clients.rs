@@ -30,7 +30,10 @@ fn a_client_that_speaks_like_a_node_is_cut_off_and_changes_nothing() {
                 key: key(),
                 have: None,
             }),
-            PeerMessage::ReplicateReply(ReplicateReply { id: 1, result: Ok(Durability::Durable) }),
+            PeerMessage::ReplicateReply(ReplicateReply {
+                id: 1,
+                result: Ok(Durability::Durable),
+            }),
         ];
         for message in messages {
             let mut peer = scene.client().await;
