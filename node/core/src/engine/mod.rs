@@ -26,6 +26,7 @@ mod memory;
 mod ops;
 mod peers;
 mod put;
+mod repair;
 mod replica;
 mod rules;
 mod slots;
@@ -53,6 +54,7 @@ use memory::Memory;
 use ops::{Op, OpId, Ops};
 use peers::Peers;
 use quorate_ring::{NodeId, NodeIndex, Ring};
+use repair::Repairs;
 use slots::{Slots, Work};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -181,6 +183,8 @@ pub struct Counters {
     pub hints_overflowed: u64,
     /// Owners that were behind and were sent what a read had found.
     pub read_repairs: u64,
+    /// Such repairs that were left to anti-entropy: there were too many, or the record was too large.
+    pub read_repairs_skipped: u64,
     /// Exchanges that came to their end.
     pub exchanges: u64,
     /// Exchanges that found a difference.
@@ -241,6 +245,7 @@ pub struct Engine {
     trees: Trees,
     dirty: Dirty,
     background: Background,
+    repairs: Repairs,
     ops: Ops,
     timers: BTreeSet<(Instant, OpId, Timer)>,
     next_op: OpId,
@@ -267,6 +272,7 @@ impl Engine {
             trees: Trees::new(config.ring.partition_bits()),
             dirty: Dirty::default(),
             background: Background::default(),
+            repairs: Repairs::default(),
             ops: Ops::default(),
             timers: BTreeSet::new(),
             next_op,
@@ -406,10 +412,16 @@ impl Engine {
         }
     }
 
-    /// A replica has answered a [`Replicate`](crate::message::Replicate), or a fallback a [`StoreHint`](crate::message::StoreHint).
+    /// A replica, which may be this node, has answered a [`Replicate`](crate::message::Replicate), or a fallback a
+    /// [`StoreHint`](crate::message::StoreHint).
     fn replicate_answer(&mut self, now: Instant, id: OpId, from: NodeIndex, result: Result<(), Refusal>) {
         let state = result.map_or_else(refused, |()| ReplicaState::Acked);
-        self.put_answer(now, id, from, state);
+        match self.ops.get(&id) {
+            Some(Op::Put(_)) => self.put_answer(now, id, from, state),
+            Some(Op::Get(_)) => self.write_back_answer(now, id, from, state),
+            Some(Op::Forward(_)) => {}
+            None => self.repairs.answered(from, id),
+        }
     }
 
     /// Begins a request: here if this node owns the key, else at an owner.
@@ -463,6 +475,7 @@ impl Engine {
 
     /// The connection to a node is gone: it owes nothing any more.
     fn lose(&mut self, now: Instant, node: NodeIndex) {
+        self.repairs.lost(node);
         let waiting: Vec<OpId> = self
             .ops
             .iter()
