@@ -28,7 +28,7 @@ impl Op {
         match self {
             Op::Put(op) => op.tally.owes(node),
             Op::Tail(op) => op.tally.owes(node),
-            Op::Get(op) => op.tally.owes(node),
+            Op::Get(op) => op.waits_for(node),
             Op::Forward(op) => op.to == node,
         }
     }

@@ -63,6 +63,7 @@ impl Engine {
         };
         self.hints_in(self.config.ring.partition_of(key.token()))
             || self.pending.may_hold(key)
+            || self.repairs.keys().any(|k| k == key)
             || self.ops.iter().any(|(_, op)| owes(op))
     }
 }

@@ -73,6 +73,8 @@ pub(super) enum Waiter {
     FetchAnswer(NodeIndex, u64, Result<Held, Refusal>),
     /// An ack for a record that another node brought home.
     HandoffAck(NodeIndex, u64, Result<(), Refusal>),
+    /// A note that is waited for.
+    Noted(Place),
 }
 
 /// One row in memory.

@@ -95,12 +95,11 @@ impl Engine {
                     self.end_tail(now, id);
                 }
             }
-            Some(_) => {}
-            None => self.pending.answered(from, id.0),
+            _ => {}
         }
     }
 
-    pub(super) fn end_tail(&mut self, now: Instant, id: OpId) {
+    pub(in crate::engine) fn end_tail(&mut self, now: Instant, id: OpId) {
         if let Some(Op::Tail(tail)) = self.ops.remove(&id) {
             self.forget_slow();
             self.leave_hints(now, id, &tail.key, &tail.tally);
