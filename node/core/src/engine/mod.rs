@@ -37,6 +37,7 @@ mod vnodes;
 mod tests;
 
 pub use io::{Effect, Input, LoadFailed, LoadId, RequestHandle, Scan, ScanId, ScanPage, ScanRows, StoreTicket};
+pub use peers::PeerHealth;
 
 use crate::bucket::BucketTable;
 use crate::key::Key;
@@ -49,7 +50,7 @@ use background::Background;
 use dirty::Dirty;
 use gate::Gate;
 use ops::{Op, OpId, Ops};
-use peers::Peers;
+use peers::{Kind, Peers};
 use quorate_ring::{NodeId, NodeIndex, Ring};
 use repair::Repairs;
 use slots::{Slots, Work};
@@ -256,7 +257,7 @@ impl Engine {
         let next_op = OpId(vnodes.first_op());
         Engine {
             me,
-            peers: Peers::new(config.ring.members().len()),
+            peers: Peers::new(config.ring.members().len(), config.limits.slow_after),
             vnodes,
             gate: Gate::default(),
             slots: Slots::default(),
@@ -275,6 +276,7 @@ impl Engine {
 
     /// Takes in one thing that happened at `now`.
     pub fn handle(&mut self, now: Instant, input: Input) {
+        self.peers.tick(now);
         match input {
             Input::Request {
                 handle,
@@ -310,7 +312,11 @@ impl Engine {
 
     /// The next thing to do, if there is one.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        self.effects.pop_front()
+        let effect = self.effects.pop_front()?;
+        if let Effect::Send { to, message } = &effect {
+            self.peers.sent(*to, message);
+        }
+        Some(effect)
     }
 
     /// When to hand in [`Input::Tick`] at the latest.
@@ -337,7 +343,15 @@ impl Engine {
 
     /// What has been counted so far.
     pub fn counters(&self) -> Counters {
-        self.counters
+        Counters {
+            peers_slowed: self.peers.opened(),
+            ..self.counters
+        }
+    }
+
+    /// How another node is doing, as seen from here.
+    pub fn peer_health(&self, node: NodeIndex) -> PeerHealth {
+        self.peers.health(node)
     }
 
     /// Requests under way and keys held in memory, for metrics: `(operations, slots)`.
@@ -355,11 +369,11 @@ impl Engine {
             PeerMessage::Replicate(m) => self.replicate(now, from, m),
             PeerMessage::Fetch(m) => self.fetch(now, from, m),
             PeerMessage::ReplicateReply(m) => {
-                self.peers.answered(from);
+                self.peers.answered(from, Kind::Write, m.id);
                 self.replicate_answer(now, OpId(m.id), from, m.result);
             }
             PeerMessage::FetchReply(m) => {
-                self.peers.answered(from);
+                self.peers.answered(from, Kind::Read, m.id);
                 self.get_answer(now, OpId(m.id), from, m.result);
             }
             PeerMessage::Forward(m) => {
@@ -371,7 +385,7 @@ impl Engine {
                 );
             }
             PeerMessage::ForwardReply(m) => {
-                self.peers.answered(from);
+                self.peers.heard_of(from);
                 self.forward_answer(from, OpId(m.id), m.response);
             }
             // Each comes to its own place with what it is for.
