@@ -9,11 +9,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Something that wakes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Task {}
+pub(super) enum Task {
+    /// Owners compare their trees.
+    Exchange,
+}
 
 /// Who reads rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Reader {}
+pub(super) enum Reader {
+    /// A list of keys, by its number.
+    Exchange(u64),
+}
 
 /// Tasks that sleep and scans under way.
 #[derive(Debug, Default)]
@@ -56,7 +62,9 @@ impl Engine {
     /// Lets every task do its part whose time has come.
     pub(super) fn run_tasks(&mut self, now: Instant) {
         while let Some(task) = self.background.due(now) {
-            match task {}
+            match task {
+                Task::Exchange => self.run_exchanges(now),
+            }
         }
     }
 
@@ -69,9 +77,11 @@ impl Engine {
     }
 
     /// Rows have been read.
-    pub(super) fn scanned(&mut self, _now: Instant, scan: ScanId, _result: Result<ScanPage, LoadFailed>) {
+    pub(super) fn scanned(&mut self, now: Instant, scan: ScanId, result: Result<ScanPage, LoadFailed>) {
         if let Some(reader) = self.background.scans.remove(&scan) {
-            match reader {}
+            match reader {
+                Reader::Exchange(listing) => self.listed(now, listing, result),
+            }
         }
     }
 }

@@ -17,9 +17,11 @@
 
 mod background;
 mod dirty;
+mod exchange;
 mod forward;
 mod gate;
 mod get;
+mod handoff_receive;
 mod io;
 mod keys;
 mod ops;
@@ -35,6 +37,7 @@ mod vnodes;
 #[cfg(test)]
 mod tests;
 
+pub use exchange::{ExchangePhase, ExchangeStatus, LastExchange, RunningExchange};
 pub use io::{Effect, Input, LoadFailed, LoadId, RequestHandle, Scan, ScanId, ScanPage, ScanRows, StoreTicket};
 
 use crate::bucket::BucketTable;
@@ -46,6 +49,7 @@ use crate::time::Instant;
 use crate::tree::Trees;
 use background::Background;
 use dirty::Dirty;
+use exchange::Exchange;
 use gate::Gate;
 use ops::{Op, OpId, Ops};
 use peers::Peers;
@@ -186,6 +190,8 @@ pub struct Counters {
     pub exchange_received: u64,
     /// Bytes of records and lists of keys that exchanges sent.
     pub exchange_bytes_sent: u64,
+    /// Records that exchanges left out because they are too large to be sent.
+    pub exchange_too_large: u64,
     /// Records that were dropped because their deletes are settled.
     pub reaped: u64,
     /// Actors that were dropped from contexts.
@@ -233,6 +239,7 @@ pub struct Engine {
     trees: Trees,
     dirty: Dirty,
     background: Background,
+    exchange: Exchange,
     ops: Ops,
     timers: BTreeSet<(Instant, OpId, Timer)>,
     next_op: OpId,
@@ -258,6 +265,7 @@ impl Engine {
             trees: Trees::new(config.ring.partition_bits()),
             dirty: Dirty::default(),
             background: Background::default(),
+            exchange: Exchange::new(config.seed),
             ops: Ops::default(),
             timers: BTreeSet::new(),
             next_op,
@@ -278,9 +286,13 @@ impl Engine {
                 self.start(now, Origin::Client(handle), operation, timeout);
             }
             Input::Message { from, message } => self.message(now, from, message),
-            Input::PeerUp(node) => self.peers.up(node),
+            Input::PeerUp(node) => {
+                self.peers.up(node);
+                self.exchange_peer_up(now, node);
+            }
             Input::PeerDown(node) => {
                 self.peers.down(node);
+                self.exchange_peer_down(now, node);
                 self.lose(now, node);
             }
             Input::Loaded { load, result } => {
@@ -368,16 +380,16 @@ impl Engine {
                 self.peers.answered(from);
                 self.forward_answer(from, OpId(m.id), m.response);
             }
+            PeerMessage::Handoff(m) => self.handoff(now, from, m),
+            PeerMessage::HandoffReply(m) => self.exchange_delivered(now, from, &m),
+            PeerMessage::TreeAsk(m) => self.tree_ask(now, from, m),
+            PeerMessage::TreeReply(m) => self.tree_reply(now, from, m),
+            PeerMessage::Pull(m) => self.pull(now, from, m),
+            PeerMessage::PullReply(m) => self.pull_reply(now, from, m),
             // Each comes to its own place with what it is for.
             PeerMessage::Greeting(_)
             | PeerMessage::StoreHint(_)
             | PeerMessage::FetchHint(_)
-            | PeerMessage::Handoff(_)
-            | PeerMessage::HandoffReply(_)
-            | PeerMessage::TreeAsk(_)
-            | PeerMessage::TreeReply(_)
-            | PeerMessage::Pull(_)
-            | PeerMessage::PullReply(_)
             | PeerMessage::SettleAsk(_)
             | PeerMessage::SettleReply(_)
             | PeerMessage::Reap(_) => {}
