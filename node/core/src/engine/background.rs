@@ -12,6 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) enum Task {
     /// Owners compare their trees.
     Exchange,
+    /// Greets peers again that may not have heard it.
+    Greet,
 }
 
 /// Who reads rows.
@@ -49,6 +51,16 @@ impl Background {
         }
     }
 
+    /// Lets a task sleep on.
+    pub(super) fn cancel(&mut self, task: Task) {
+        self.wakes.retain(|&(_, sleeping)| sleeping != task);
+    }
+
+    /// Lets all tasks sleep for good: nothing wakes them any more.
+    pub(super) fn cancel_all(&mut self) {
+        self.wakes.clear();
+    }
+
     fn due(&mut self, now: Instant) -> Option<Task> {
         let &(at, _) = self.wakes.first()?;
         if at > now {
@@ -61,9 +73,13 @@ impl Background {
 impl Engine {
     /// Lets every task do its part whose time has come.
     pub(super) fn run_tasks(&mut self, now: Instant) {
+        if self.memory.is_silent() {
+            self.background.cancel_all();
+        }
         while let Some(task) = self.background.due(now) {
             match task {
                 Task::Exchange => self.run_exchanges(now),
+                Task::Greet => self.greet_again(now),
             }
         }
     }

@@ -92,8 +92,8 @@ impl Exchange {
     /// Nothing under way. `seed` is the engine's.
     pub(super) fn new(seed: [u8; 32]) -> Exchange {
         let mut rng = ChaCha12Rng::from_seed(seed);
-        // Lives are drawn from the first stream; these numbers only spread things in time.
-        rng.set_stream(1);
+        // Lives and starts are drawn from other streams; these numbers only spread things in time.
+        rng.set_stream(2);
         Exchange {
             schedule: Schedule::default(),
             sessions: BTreeMap::new(),

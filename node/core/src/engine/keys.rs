@@ -149,6 +149,7 @@ impl Engine {
                 Waiter::FetchAnswer(to, id, held) => self.send_held(to, id, result.and(held)),
                 Waiter::HandoffAck(to, id, merged) => self.answer_handoff(to, id, result.and(merged)),
                 Waiter::Exchange(waiter) => self.exchange_synced(now, waiter, result),
+                Waiter::Noted(place) => self.noted(now, &place, result.is_ok()),
             }
         }
     }

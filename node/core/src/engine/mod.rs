@@ -24,6 +24,7 @@ mod get;
 mod handoff_receive;
 mod io;
 mod keys;
+mod memory;
 mod ops;
 mod peers;
 mod put;
@@ -39,6 +40,7 @@ mod tests;
 
 pub use exchange::{ExchangePhase, ExchangeStatus, LastExchange, RunningExchange};
 pub use io::{Effect, Input, LoadFailed, LoadId, RequestHandle, Scan, ScanId, ScanPage, ScanRows, StoreTicket};
+pub use memory::{Boot, MalformedNote, PeerState};
 
 use crate::bucket::BucketTable;
 use crate::key::Key;
@@ -51,6 +53,7 @@ use background::Background;
 use dirty::Dirty;
 use exchange::Exchange;
 use gate::Gate;
+use memory::Memory;
 use ops::{Op, OpId, Ops};
 use peers::Peers;
 use quorate_ring::{NodeId, NodeIndex, Ring};
@@ -78,6 +81,8 @@ pub struct EngineConfig {
     pub limits: Limits,
     /// The wall clock at [`Instant`] 0 of this engine, in milliseconds since 1970. For ages that people read and for values that expire.
     pub wall_ms: u64,
+    /// This start of the data directory.
+    pub boot: Boot,
 }
 
 /// Bounds of an engine's queues and patience. Each has a documented answer when it is reached.
@@ -204,6 +209,8 @@ pub struct Counters {
     pub healed_records: u64,
     /// Leaves of Merkle trees that the scrub had to correct.
     pub leaves_corrected: u64,
+    /// Connections to peers that stand over an older copy of their data directory; they were not let up.
+    pub peers_refused: u64,
     /// Times that a peer was found slow and routed round.
     pub peers_slowed: u64,
 }
@@ -233,6 +240,7 @@ pub struct Engine {
     config: EngineConfig,
     me: NodeIndex,
     peers: Peers,
+    memory: Memory,
     vnodes: Vnodes,
     gate: Gate,
     slots: Slots,
@@ -259,6 +267,7 @@ impl Engine {
         Engine {
             me,
             peers: Peers::new(config.ring.members().len()),
+            memory: Memory::new(config.boot, config.seed, config.ring.members().len()),
             vnodes,
             gate: Gate::default(),
             slots: Slots::default(),
@@ -286,15 +295,8 @@ impl Engine {
                 self.start(now, Origin::Client(handle), operation, timeout);
             }
             Input::Message { from, message } => self.message(now, from, message),
-            Input::PeerUp(node) => {
-                self.peers.up(node);
-                self.exchange_peer_up(now, node);
-            }
-            Input::PeerDown(node) => {
-                self.peers.down(node);
-                self.exchange_peer_down(now, node);
-                self.lose(now, node);
-            }
+            Input::PeerUp(node) => self.peer_connected(now, node),
+            Input::PeerDown(node) => self.peer_disconnected(now, node),
             Input::Loaded { load, result } => {
                 if let Some(place) = self.slots.end_load(load) {
                     self.loaded(now, place, result);
@@ -316,7 +318,12 @@ impl Engine {
 
     /// The next thing to do, if there is one.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        self.effects.pop_front()
+        loop {
+            let effect = self.effects.pop_front()?;
+            if !(self.memory.is_silent() && matches!(effect, Effect::Send { .. })) {
+                return Some(effect);
+            }
+        }
     }
 
     /// When to hand in [`Input::Tick`] at the latest.
@@ -356,7 +363,19 @@ impl Engine {
         &self.config
     }
 
+    /// A peer is connected, and both remember each other: from now on it is sent to, and counted.
+    fn come_up(&mut self, now: Instant, node: NodeIndex) {
+        self.peers.up(node);
+        self.exchange_peer_up(now, node);
+    }
+
     fn message(&mut self, now: Instant, from: NodeIndex, message: PeerMessage) {
+        if let PeerMessage::Greeting(greeting) = message {
+            return self.greeted(now, from, greeting);
+        }
+        if !self.memory.accepts(from) {
+            return;
+        }
         match message {
             PeerMessage::Replicate(m) => self.replicate(now, from, m),
             PeerMessage::Fetch(m) => self.fetch(now, from, m),
@@ -404,6 +423,9 @@ impl Engine {
 
     /// Begins a request: here if this node owns the key, else at an owner.
     fn start(&mut self, now: Instant, origin: Origin, operation: Operation, timeout: Duration) {
+        if self.memory.is_silent() {
+            return self.refuse(origin, rules::is_older_copy());
+        }
         let limits = &self.config.limits;
         let is_full = self.ops.len() >= limits.operations_max
             || self.ops.bytes() >= limits.operation_bytes_max
@@ -417,15 +439,16 @@ impl Engine {
         // The reply leaves a little before the client stops waiting.
         let deadline = now + (timeout - (timeout / 8).min(Duration::from_millis(20)));
         let owns = self.owners(operation.key()).contains(&self.me);
-        let disk_refuses = operation.is_write() && self.gate.is_closed(now);
+        let leaves_it = operation.is_write() && self.leaves_writes(now);
         match origin {
-            _ if owns && !disk_refuses => match operation {
+            _ if owns && !leaves_it => match operation {
                 Operation::Get { .. } => self.start_get(now, origin, operation, deadline),
                 _ => self.start_put(now, origin, operation, deadline),
             },
             Origin::Client(handle) => self.start_forward(now, handle, operation, deadline),
             Origin::Peer(..) if owns => {
-                self.refuse(origin, rules::disk_refuses());
+                let detail = self.why_writes_are_left(now);
+                self.refuse(origin, Failure::not_applied(Code::Unavailable, detail));
             }
             Origin::Peer(..) => {
                 let detail = "the request was forwarded to a node that does not own the key; the nodes' rings differ";
@@ -438,6 +461,13 @@ impl Engine {
     fn owners(&self, key: &Key) -> &[NodeIndex] {
         let ring = &self.config.ring;
         ring.owners(ring.partition_of(key.token()), self.config.buckets.of(key.bucket()).n)
+    }
+
+    /// The nodes that stand in for owners of the key, in order.
+    fn fallbacks(&self, key: &Key) -> &[NodeIndex] {
+        let ring = &self.config.ring;
+        let list = ring.preference_list(ring.partition_of(key.token()));
+        &list[usize::from(self.config.buckets.of(key.bucket()).n).min(list.len())..]
     }
 
     /// The connection to a node is gone: it owes nothing any more.
@@ -458,19 +488,31 @@ impl Engine {
         }
     }
 
+    /// Ends all operations as if their time were up.
+    fn end_operations(&mut self, now: Instant) {
+        let ids: Vec<OpId> = self.ops.iter().map(|(&id, _)| id).collect();
+        ids.into_iter().for_each(|id| self.deadline(now, id));
+    }
+
+    fn deadline(&mut self, now: Instant, id: OpId) {
+        match self.ops.get(&id) {
+            Some(Op::Put(_)) => self.put_deadline(now, id),
+            Some(Op::Get(_)) => self.get_deadline(now, id),
+            Some(Op::Forward(_)) => self.forward_deadline(id),
+            None => {}
+        }
+    }
+
     /// Runs the timers that are due.
     fn fire(&mut self, now: Instant) {
         while let Some(&(at, id, timer)) = self.timers.first()
             && at <= now
         {
             self.timers.pop_first();
-            match (timer, self.ops.get(&id)) {
-                (Timer::Deadline, Some(Op::Put(_))) => self.put_deadline(now, id),
-                (Timer::Deadline, Some(Op::Get(_))) => self.get_deadline(now, id),
-                (Timer::Deadline, Some(Op::Forward(_))) => self.forward_deadline(id),
-                (Timer::Hedge, _) => self.get_hedge(now, id),
-                (Timer::Again, _) => self.get_again(now, id),
-                (Timer::Deadline, None) => {}
+            match timer {
+                Timer::Deadline => self.deadline(now, id),
+                Timer::Hedge => self.get_hedge(now, id),
+                Timer::Again => self.get_again(now, id),
             }
         }
     }

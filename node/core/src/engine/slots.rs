@@ -73,6 +73,8 @@ pub(super) enum Waiter {
     HandoffAck(NodeIndex, u64, Result<(), Refusal>),
     /// What an exchange goes on with.
     Exchange(RowWaiter),
+    /// A note that is waited for.
+    Noted(Place),
 }
 
 /// One row in memory.

@@ -129,17 +129,20 @@ impl Engine {
         }
     }
 
-    /// How many more records may be under way with a node.
+    /// How many more records may be under way with a node. Its credit is about what it is sent, and as old as the last answer to that.
     fn room(&self, peer: NodeIndex) -> usize {
-        let flights = &self.exchange.flights;
+        let Flights { flights, credits } = &self.exchange.flights;
+        let count = |is: &dyn Fn(Stage) -> bool| flights.values().filter(|f| f.peer == peer && is(f.stage)).count();
+        let all = count(&|_| true);
+        let merging = count(&|stage| matches!(stage, Stage::Merging { .. }));
         let limit = self.config.limits.handoff_window;
-        let credit = flights.credits.get(&peer).copied().unwrap_or(limit);
+        let credit = match count(&|stage| stage == Stage::Sent) {
+            0 => limit,
+            _ => credits.get(&peer).copied().unwrap_or(limit),
+        };
         let window = self.exchange.pace.window(limit.min(credit));
-        let with_peer = flights.flights.values().filter(|flight| flight.peer == peer);
-        let (merging, asked): (Vec<_>, Vec<_>) = with_peer.partition(|f| matches!(f.stage, Stage::Merging { .. }));
-        let all = merging.len() + asked.len();
         window
-            .saturating_sub(asked.len())
+            .saturating_sub(all - merging)
             .min((MERGING * window).saturating_sub(all))
     }
 

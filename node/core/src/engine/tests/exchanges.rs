@@ -209,14 +209,7 @@ fn an_owner_that_lost_everything_gets_everything_back() {
     let mut cluster = quiet(3);
     write(&mut cluster, 0, 0..500, "a");
     settle(&mut cluster);
-    cluster.isolate(1);
-    let config = cluster.engines[1].config().clone();
-    cluster.engines[1] = crate::engine::Engine::new(EngineConfig {
-        seed: [99; 32],
-        ..config
-    });
-    cluster.disks[1] = Default::default();
-    [0, 2].iter().for_each(|&other| cluster.connect(1, other));
+    cluster.restart(1, 99, Default::default());
     cluster.run();
     cluster.advance(SOON);
     assert_equal(&cluster);
