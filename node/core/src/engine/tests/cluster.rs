@@ -4,8 +4,8 @@ use super::asks::key;
 use crate::bucket::BucketProperties;
 use crate::dot::Dot;
 use crate::engine::{
-    Boot, Effect, Engine, EngineConfig, Input, LoadFailed, LoadId, RequestHandle, Scan, ScanId, ScanPage, ScanRows,
-    StoreTicket, stored::Stored,
+    Boot, Effect, Engine, EngineConfig, Input, Limits, LoadFailed, LoadId, RequestHandle, Scan, ScanId, ScanPage,
+    ScanRows, StoreTicket, stored::Stored,
 };
 use crate::key::Key;
 use crate::message::{Greeting, Met, PeerMessage};
@@ -14,6 +14,7 @@ use crate::record::Record;
 use crate::request::{Operation, RequestId, Response};
 use crate::seal::{ContextKey, ContextKeys};
 use crate::time::Instant;
+use crate::tree::{self, Trees};
 use bytes::Bytes;
 use quorate_ring::{Member, NodeId, NodeIndex, Ring, RingVersion};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -30,12 +31,16 @@ pub(super) struct Disk {
     pub(super) applied: BTreeMap<Place, Bytes>,
     /// What survives a crash.
     synced: BTreeMap<Place, Bytes>,
+    /// Where the two may differ.
+    unsynced: BTreeSet<Place>,
     last: StoreTicket,
     loads: Vec<(LoadId, Place)>,
     pub(super) holds_syncs: bool,
     pub(super) holds_loads: bool,
     pub(super) refuses_stores: bool,
     pub(super) fails_loads: bool,
+    /// The one record that cannot be read.
+    pub(super) fails_loads_of: Option<Key>,
     /// How many stores it was asked for, notes not counted.
     pub(super) stores: usize,
 }
@@ -78,7 +83,10 @@ pub(super) fn config(nodes: usize, me: usize, seed: u8) -> EngineConfig {
         seed: [seed; 32],
         context_keys: ContextKeys::new(ContextKey { id: 1, secret: [9; 32] }, vec![]),
         buckets: Default::default(),
-        limits: Default::default(),
+        limits: Limits {
+            exchange: false,
+            ..Limits::default()
+        },
         wall_ms: 1_800_000_000_000,
         boot: Boot {
             generation: 1,
@@ -96,6 +104,19 @@ impl Cluster {
     /// The same, with the properties of all buckets changed.
     pub(super) fn with_bucket(nodes: usize, change: impl Fn(&mut BucketProperties)) -> Cluster {
         Cluster::with(nodes, |config| change(&mut config.buckets.defaults))
+    }
+
+    /// The same, where no hints are kept: owners that are behind stay behind.
+    pub(super) fn without_hints(nodes: usize) -> Cluster {
+        Cluster::with_bucket_without_hints(nodes, |_| {})
+    }
+
+    /// The same, with the properties of all buckets changed.
+    pub(super) fn with_bucket_without_hints(nodes: usize, change: impl Fn(&mut BucketProperties)) -> Cluster {
+        Cluster::with(nodes, |config| {
+            config.limits.hints = false;
+            change(&mut config.buckets.defaults);
+        })
     }
 
     /// The same, with each configuration changed.
@@ -188,12 +209,36 @@ impl Cluster {
             if Place::note_in(&place.row().key).is_some() {
                 self.engines[node].restore_note(place.clone(), payload).unwrap();
             }
+            if let Place::Hint(target, key) = place {
+                self.engines[node].restore_hint(*target, key, payload);
+            }
         }
         self.disks[node] = Disk {
             applied: rows.clone(),
             synced: rows,
             ..Disk::default()
         };
+        self.restore_leaves(node);
+    }
+
+    /// Hands a new engine the Merkle trees of what is on its disk.
+    fn restore_leaves(&mut self, node: usize) {
+        let engine = &mut self.engines[node];
+        let mut trees = Trees::new(engine.config().ring.partition_bits());
+        for (place, payload) in &self.disks[node].applied {
+            let Place::Record(key) = place else { continue };
+            // Bytes that a test spoiled are in no tree.
+            let Ok(stored) = Stored::parse(Some(payload.clone())) else {
+                continue;
+            };
+            let partition = engine.config().ring.partition_of(key.token());
+            let n = engine.config().buckets.of(key.bucket()).n;
+            let leaf = trees.leaf_of(partition, key.token(), n);
+            trees.change(leaf, 0, tree::entry(key, stored.encoded()));
+        }
+        for (token, n, sum) in trees.take_changed() {
+            engine.restore_leaf(token, n, sum);
+        }
     }
 
     /// Keeps what is sent from one node to another until [`Cluster::release`].
@@ -350,7 +395,8 @@ impl Cluster {
 
     fn answer_load(&mut self, node: usize, load: LoadId, place: &Place) {
         let disk = &self.disks[node];
-        let result = match disk.fails_loads {
+        let is_lost = matches!(place, Place::Record(key) if disk.fails_loads_of.as_ref() == Some(key));
+        let result = match disk.fails_loads || is_lost {
             true => Err(LoadFailed::Unreadable),
             false => Ok(disk.applied.get(place).cloned()),
         };
@@ -366,15 +412,11 @@ impl Cluster {
             (ScanRows::Hints(target), Place::Hint(node, _)) => target == node,
             _ => false,
         };
-        let position = |key: &Key| (key.token(), key.encoded().clone());
-        let mut rows: Vec<(Key, Bytes)> = disk
-            .applied
-            .iter()
-            .filter(|(place, _)| is_asked_for(place))
-            .map(|(place, payload)| (place.key().unwrap().clone(), payload.clone()))
-            .filter(|(key, _)| what.after.as_ref().is_none_or(|after| position(key) > position(after)))
-            .collect();
-        rows.sort_by_key(|(key, _)| position(key));
+        // Places of one kind sort by their keys.
+        let wanted = disk.applied.iter().filter(|(place, _)| is_asked_for(place));
+        let rows = wanted.map(|(place, payload)| (place.key().unwrap(), payload));
+        let rows = rows.filter(|(key, _)| what.after.as_ref().is_none_or(|after| *key > after));
+        let mut rows: Vec<(Key, Bytes)> = rows.map(|(key, payload)| (key.clone(), payload.clone())).collect();
         let done = rows.len() <= what.rows_max;
         rows.truncate(what.rows_max);
         let rows = rows.into_iter().map(|(key, payload)| (key, Ok(payload))).collect();
@@ -396,6 +438,7 @@ impl Cluster {
         if disk.refuses_stores {
             return self.input(node, Input::StoreFailed(ticket));
         }
+        disk.unsynced.insert(place.clone());
         match payload {
             Some(payload) => disk.applied.insert(place, payload),
             None => disk.applied.remove(&place),
@@ -407,7 +450,12 @@ impl Cluster {
 
     fn sync(&mut self, node: usize) {
         let disk = &mut self.disks[node];
-        disk.synced = disk.applied.clone();
+        for place in std::mem::take(&mut disk.unsynced) {
+            match disk.applied.get(&place) {
+                Some(payload) => disk.synced.insert(place, payload.clone()),
+                None => disk.synced.remove(&place),
+            };
+        }
         let last = disk.last;
         self.input(node, Input::Durable(last));
     }
@@ -428,6 +476,40 @@ impl Cluster {
         let owners: Vec<usize> = owners.iter().map(|node| usize::from(node.0)).collect();
         let stranger = (0..self.engines.len()).find(|node| !owners.contains(node));
         (owners, stranger.expect("there are more nodes than owners"))
+    }
+
+    /// The owners of the test's key and its fallbacks, each in the order of the preference list.
+    pub(super) fn owners_and_fallbacks(&self) -> (Vec<usize>, Vec<usize>) {
+        let ring = &self.engines[0].config().ring;
+        let list = ring.preference_list(ring.partition_of(key().token()));
+        let mut owners: Vec<usize> = list.iter().map(|node| usize::from(node.0)).collect();
+        let fallbacks = owners.split_off(3);
+        (owners, fallbacks)
+    }
+
+    /// The hints on a node's disk: for whom, the key, and the record; the empty record for a reference.
+    pub(super) fn hints(&self, node: usize) -> Vec<(usize, Key, Record)> {
+        let hint = |(place, payload): (&Place, &Bytes)| match place {
+            Place::Hint(target, key) => Some((usize::from(target.0[0] - 1), key.clone(), stored(payload))),
+            _ => None,
+        };
+        self.disks[node].applied.iter().filter_map(hint).collect()
+    }
+
+    /// For whom a node keeps hints of the test's key.
+    pub(super) fn hinted(&self, node: usize) -> Vec<usize> {
+        let hints = self.hints(node);
+        assert_eq!(self.counted(node), hints.len() as u64, "node {node} counts its hints");
+        hints
+            .into_iter()
+            .filter(|(_, k, _)| *k == key())
+            .map(|(target, ..)| target)
+            .collect()
+    }
+
+    /// How many hints a node says that it keeps.
+    pub(super) fn counted(&self, node: usize) -> u64 {
+        self.engines[node].hints().iter().map(|hints| hints.count).sum()
     }
 
     /// To whom `from` sent messages that `is` picks, in order.
