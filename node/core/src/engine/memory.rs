@@ -104,8 +104,8 @@ pub enum PeerState {
 /// The connection to a peer.
 #[derive(Clone, Copy, Debug, Default)]
 struct Link {
-    /// Who the peer said it is.
-    heard: Option<Met>,
+    /// The peer has said who it is, and that is what is remembered.
+    heard: bool,
     /// What the peer says is taken in.
     accepts: bool,
     /// The peer takes in what we say.
@@ -194,10 +194,10 @@ impl Memory {
     }
 }
 
-/// Whether a node that is now `present` stands over an older copy than when it was `remembered`.
+/// Whether a node that is now `present` stands over an older copy than when it was `remembered`. A process is never older than itself: its
+/// generation may have risen since it sent what arrives late.
 fn is_older(present: Met, remembered: Met) -> bool {
-    present.generation < remembered.generation
-        || (present.generation == remembered.generation && present.start != remembered.start)
+    present.start != remembered.start && present.generation <= remembered.generation
 }
 
 impl Engine {
@@ -303,19 +303,25 @@ impl Engine {
             self.counters.peers_refused += u64::from(!std::mem::replace(&mut link.refused, true));
             return;
         }
-        link.heard = Some(greeting.me);
+        link.heard = true;
         link.refused = false;
         link.accepted |= greeting.accepts;
-        let is_news = peer.remembered != Some(greeting.me);
-        if is_news || (!peer.is_noted && peer.storing == 0) {
+        let is_news = peer
+            .remembered
+            .is_none_or(|met| met.generation < greeting.me.generation);
+        if is_news {
             (peer.remembered, peer.is_noted) = (Some(greeting.me), false);
+        }
+        if is_news || (!peer.is_noted && peer.storing == 0) {
             peer.storing += 1;
-            self.note_peer(from, greeting.me);
+            self.note_peer(from);
         }
         self.accept(now, from, greeting.asks);
     }
 
-    fn note_peer(&mut self, node: NodeIndex, met: Met) {
+    fn note_peer(&mut self, node: NodeIndex) {
+        let met = self.memory.peer(node).and_then(|peer| peer.remembered);
+        let Some(met) = met else { return };
         let note = postcard::to_allocvec(&met).expect("two numbers serialize");
         let place = Place::Peer(self.config.ring.member(node).id);
         self.store_note(place, note.into());
@@ -331,7 +337,7 @@ impl Engine {
     fn accept(&mut self, now: Instant, node: NodeIndex, again: bool) {
         let Some(peer) = self.memory.peer(node) else { return };
         let Some(link) = &mut peer.link else { return };
-        if link.heard.is_none() || !peer.is_noted || link.refused {
+        if !link.heard || !peer.is_noted || link.refused {
             return;
         }
         let is_news = !std::mem::replace(&mut link.accepts, true);
