@@ -12,6 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) enum Task {
     /// Greets peers again that may not have heard it.
     Greet,
+    /// Notes again that everything is rebuilt.
+    NoteRebuilt,
 }
 
 /// Who reads rows.
@@ -74,6 +76,7 @@ impl Engine {
         while let Some(task) = self.background.due(now) {
             match task {
                 Task::Greet => self.greet_again(now),
+                Task::NoteRebuilt => self.note_rebuilt(),
             }
         }
     }

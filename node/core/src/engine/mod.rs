@@ -26,6 +26,7 @@ mod memory;
 mod ops;
 mod peers;
 mod put;
+mod rebuild;
 mod replica;
 mod rules;
 mod slots;
@@ -53,6 +54,7 @@ use memory::Memory;
 use ops::{Op, OpId, Ops};
 use peers::Peers;
 use quorate_ring::{NodeId, NodeIndex, Ring};
+use rebuild::Rebuild;
 use slots::{Slots, Work};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -235,6 +237,7 @@ pub struct Engine {
     me: NodeIndex,
     peers: Peers,
     memory: Memory,
+    rebuild: Rebuild,
     vnodes: Vnodes,
     gate: Gate,
     slots: Slots,
@@ -257,9 +260,14 @@ impl Engine {
             .expect("an engine's node is a member of its ring");
         let mut vnodes = Vnodes::new(config.me, config.seed);
         let next_op = OpId(vnodes.first_op());
-        Engine {
+        let rebuild = match config.boot.is_new {
+            true => Rebuild::all(me, &config.ring, &config.buckets),
+            false => Rebuild::default(),
+        };
+        let mut engine = Engine {
             me,
             peers: Peers::new(config.ring.members().len()),
+            rebuild,
             memory: Memory::new(config.boot, config.seed, config.ring.members().len()),
             vnodes,
             gate: Gate::default(),
@@ -273,7 +281,9 @@ impl Engine {
             effects: VecDeque::new(),
             counters: Counters::default(),
             config,
-        }
+        };
+        engine.note_rebuilt();
+        engine
     }
 
     /// Takes in one thing that happened at `now`.
@@ -355,6 +365,9 @@ impl Engine {
         &self.config
     }
 
+    /// A peer has read everything again: from now on it can be read from.
+    fn source_comes(&mut self, _now: Instant) {}
+
     /// A peer is connected, and both remember each other: from now on it is sent to, and counted.
     fn come_up(&mut self, _now: Instant, node: NodeIndex) {
         self.peers.up(node);
@@ -431,8 +444,10 @@ impl Engine {
         let deadline = now + (timeout - (timeout / 8).min(Duration::from_millis(20)));
         let owns = self.owners(operation.key()).contains(&self.me);
         let leaves_it = operation.is_write() && self.leaves_writes(now);
+        let is_ours = matches!(origin, Origin::Client(_));
+        let passes_on = is_ours && operation.is_write() && self.leaves_to_sources(operation.key());
         match origin {
-            _ if owns && !leaves_it => match operation {
+            _ if owns && !leaves_it && !passes_on => match operation {
                 Operation::Get { .. } => self.start_get(now, origin, operation, deadline),
                 _ => self.start_put(now, origin, operation, deadline),
             },

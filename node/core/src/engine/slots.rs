@@ -10,6 +10,7 @@
 //! record, and the second store would silently undo the first.
 
 use super::StoreTicket;
+use super::memory::Boot;
 use super::stored::Stored;
 use super::{LoadId, OpId};
 use crate::message::{Held, Refusal};
@@ -57,8 +58,10 @@ pub(super) enum Waiter {
     MergeAck(NodeIndex, u64, Result<(), Refusal>),
     /// An answer for another coordinator.
     FetchAnswer(NodeIndex, u64, Result<Held, Refusal>),
-    /// A note that is waited for.
-    Noted(Place),
+    /// The note of a peer.
+    PeerNoted(NodeIndex),
+    /// The node's own note, and what is in it.
+    OwnNoted(Boot),
 }
 
 /// One row in memory.

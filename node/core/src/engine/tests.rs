@@ -14,5 +14,6 @@ mod memory;
 mod peers;
 mod quorums;
 mod reads;
+mod rebuilds;
 mod retries;
 mod siblings;

@@ -15,6 +15,7 @@ fn greeting(generation: u64, start: u64, remembers: Option<Met>) -> PeerMessage 
         me: Met { generation, start },
         remembers,
         accepts: true,
+        rebuilding: false,
         asks: false,
     })
 }
