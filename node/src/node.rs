@@ -105,7 +105,8 @@ pub fn run(config: NodeConfig, options: RunOptions) -> Result<(), NodeError> {
     let admin = listen("admin", config.listen.admin)?;
     let storage = Arc::new(open_storage(&config)?);
     let engine = new_engine(&config, &storage)?;
-    let syncer = Syncer::start(storage.clone()).map_err(system("starting the sync thread"))?;
+    let flush_interval = Duration::from_millis(config.limits.flush_interval_ms);
+    let syncer = Syncer::start(storage.clone(), flush_interval).map_err(system("starting the sync thread"))?;
     let metrics = Arc::new(Metrics::new());
     let (handle, commands) = NodeHandle::new(engine.config().ring.clone());
     let (stop, stopping) = watch::channel(false);
@@ -249,7 +250,7 @@ fn open_transport(config: &NodeConfig, shard: &Rc<Shard>, options: RunOptions) -
         cluster: config.cluster.clone(),
         id: config.id,
         ring: Arc::new(config.ring()),
-        settings: settings_digest(config),
+        settings: config.settings_digest(),
         client_frame_max: VALUE_BYTES_MAX as usize + REQUEST_BYTES + HEADER_BYTES,
         clients_max: config.limits.client_connections_max,
     });
@@ -258,21 +259,6 @@ fn open_transport(config: &NodeConfig, shard: &Rc<Shard>, options: RunOptions) -
     transport::dial_peers(shard, &endpoint, &dialing, &local);
     tokio::task::spawn_local(transport::accept(shard.clone(), endpoint.clone(), local));
     Ok(endpoint)
-}
-
-/// A digest of everything that all nodes of a cluster must agree on: members, buckets, and the key that seals contexts.
-fn settings_digest(config: &NodeConfig) -> u64 {
-    let buckets = config.bucket_table();
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&config.ring().digest().to_le_bytes());
-    hasher.update(&config.context_keys().fingerprint());
-    let named: Vec<_> = buckets.named.iter().collect();
-    hasher.update(&serde_json::to_vec(&(buckets.defaults, named)).expect("bucket properties are plain data"));
-    u64::from_le_bytes(
-        hasher.finalize().as_bytes()[..8]
-            .try_into()
-            .expect("a hash has 32 bytes"),
-    )
 }
 
 /// Starts the thread that serves HTTP. It ends after `stopping` turns true and its connections have drained.

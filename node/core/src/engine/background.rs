@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Something that wakes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Task {
+    /// Owners compare their trees.
+    Exchange,
     /// Greets peers again that may not have heard it.
     Greet,
     /// Notes again that everything is rebuilt.
@@ -18,7 +20,10 @@ pub(super) enum Task {
 
 /// Who reads rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Reader {}
+pub(super) enum Reader {
+    /// A list of keys, by its number.
+    Exchange(u64),
+}
 
 /// Tasks that sleep and scans under way.
 #[derive(Debug, Default)]
@@ -75,6 +80,7 @@ impl Engine {
         }
         while let Some(task) = self.background.due(now) {
             match task {
+                Task::Exchange => self.run_exchanges(now),
                 Task::Greet => self.greet_again(now),
                 Task::NoteRebuilt => self.note_rebuilt(),
             }
@@ -90,9 +96,11 @@ impl Engine {
     }
 
     /// Rows have been read.
-    pub(super) fn scanned(&mut self, _now: Instant, scan: ScanId, _result: Result<ScanPage, LoadFailed>) {
+    pub(super) fn scanned(&mut self, now: Instant, scan: ScanId, result: Result<ScanPage, LoadFailed>) {
         if let Some(reader) = self.background.scans.remove(&scan) {
-            match reader {}
+            match reader {
+                Reader::Exchange(listing) => self.listed(now, listing, result),
+            }
         }
     }
 }

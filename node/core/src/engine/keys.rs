@@ -93,9 +93,12 @@ impl Engine {
                 Work::Read(op) => waiters.push(Waiter::LocalRead(op, stored.encoded().clone())),
                 Work::Merge { from, id, record } => waiters.push(self.merge(from, id, &record, &mut stored)),
                 Work::Fetch { from, id, have } => waiters.push(self.answer_fetch(from, id, have, &stored)),
+                Work::Handoff { from, id, record } => waiters.push(self.take_handoff(from, id, &record, &mut stored)),
+                Work::Exchange(work) => waiters.push(Waiter::Exchange(self.exchange_row(work, &mut stored))),
             }
         }
         if *stored.encoded() != before {
+            self.exchange.note_change(now, &place);
             let change = self.change_leaf(&place, &before, stored.encoded());
             let ticket = self.slots.begin_store(&place, &mut slot, change, !writes.is_empty());
             self.effects.push_back(Effect::Store {
@@ -147,6 +150,8 @@ impl Engine {
                     self.send(to, PeerMessage::ReplicateReply(ReplicateReply { id, result }));
                 }
                 Waiter::FetchAnswer(to, id, held) => self.send_held(to, id, result.and(held)),
+                Waiter::HandoffAck(to, id, merged) => self.answer_handoff(to, id, result.and(merged)),
+                Waiter::Exchange(waiter) => self.exchange_synced(now, waiter, result),
                 Waiter::PeerNoted(node) => self.peer_noted(now, node, result.is_ok()),
                 Waiter::OwnNoted(boot) => self.own_noted(now, boot, result.is_ok()),
             }
@@ -184,6 +189,8 @@ impl Engine {
                 self.send(from, PeerMessage::ReplicateReply(ReplicateReply { id, result }));
             }
             Work::Fetch { from, id, .. } => self.send_held(from, id, Err(Refusal::ReadFailed)),
+            Work::Handoff { from, id, .. } => self.answer_handoff(from, id, Err(Refusal::ReadFailed)),
+            Work::Exchange(work) => self.exchange_unreadable(now, work),
         }
     }
 }

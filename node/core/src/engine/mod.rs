@@ -17,9 +17,11 @@
 
 mod background;
 mod dirty;
+mod exchange;
 mod forward;
 mod gate;
 mod get;
+mod handoff_receive;
 mod io;
 mod keys;
 mod memory;
@@ -37,6 +39,7 @@ mod vnodes;
 #[cfg(test)]
 mod tests;
 
+pub use exchange::{ExchangePhase, ExchangeStatus, LastExchange, RunningExchange};
 pub use io::{Effect, Input, LoadFailed, LoadId, RequestHandle, Scan, ScanId, ScanPage, ScanRows, StoreTicket};
 pub use memory::{Boot, MalformedNote, PeerState};
 
@@ -49,6 +52,7 @@ use crate::time::Instant;
 use crate::tree::Trees;
 use background::Background;
 use dirty::Dirty;
+use exchange::Exchange;
 use gate::Gate;
 use memory::Memory;
 use ops::{Op, OpId, Ops};
@@ -193,6 +197,8 @@ pub struct Counters {
     pub exchange_received: u64,
     /// Bytes of records and lists of keys that exchanges sent.
     pub exchange_bytes_sent: u64,
+    /// Records that exchanges left out because they are too large to be sent.
+    pub exchange_too_large: u64,
     /// Records that were dropped because their deletes are settled.
     pub reaped: u64,
     /// Actors that were dropped from contexts.
@@ -244,6 +250,7 @@ pub struct Engine {
     trees: Trees,
     dirty: Dirty,
     background: Background,
+    exchange: Exchange,
     ops: Ops,
     timers: BTreeSet<(Instant, OpId, Timer)>,
     next_op: OpId,
@@ -275,6 +282,7 @@ impl Engine {
             trees: Trees::new(config.ring.partition_bits()),
             dirty: Dirty::default(),
             background: Background::default(),
+            exchange: Exchange::new(config.seed),
             ops: Ops::default(),
             timers: BTreeSet::new(),
             next_op,
@@ -366,11 +374,14 @@ impl Engine {
     }
 
     /// A peer has read everything again: from now on it can be read from.
-    fn source_comes(&mut self, _now: Instant) {}
+    fn source_comes(&mut self, now: Instant) {
+        self.exchange_wanted(now);
+    }
 
     /// A peer is connected, and both remember each other: from now on it is sent to, and counted.
-    fn come_up(&mut self, _now: Instant, node: NodeIndex) {
+    fn come_up(&mut self, now: Instant, node: NodeIndex) {
         self.peers.up(node);
+        self.exchange_peer_up(now, node);
     }
 
     fn message(&mut self, now: Instant, from: NodeIndex, message: PeerMessage) {
@@ -403,16 +414,16 @@ impl Engine {
                 self.peers.answered(from);
                 self.forward_answer(from, OpId(m.id), m.response);
             }
+            PeerMessage::Handoff(m) => self.handoff(now, from, m),
+            PeerMessage::HandoffReply(m) => self.exchange_delivered(now, from, &m),
+            PeerMessage::TreeAsk(m) => self.tree_ask(now, from, m),
+            PeerMessage::TreeReply(m) => self.tree_reply(now, from, m),
+            PeerMessage::Pull(m) => self.pull(now, from, m),
+            PeerMessage::PullReply(m) => self.pull_reply(now, from, m),
             // Each comes to its own place with what it is for.
             PeerMessage::Greeting(_)
             | PeerMessage::StoreHint(_)
             | PeerMessage::FetchHint(_)
-            | PeerMessage::Handoff(_)
-            | PeerMessage::HandoffReply(_)
-            | PeerMessage::TreeAsk(_)
-            | PeerMessage::TreeReply(_)
-            | PeerMessage::Pull(_)
-            | PeerMessage::PullReply(_)
             | PeerMessage::SettleAsk(_)
             | PeerMessage::SettleReply(_)
             | PeerMessage::Reap(_) => {}
@@ -467,6 +478,13 @@ impl Engine {
     fn owners(&self, key: &Key) -> &[NodeIndex] {
         let ring = &self.config.ring;
         ring.owners(ring.partition_of(key.token()), self.config.buckets.of(key.bucket()).n)
+    }
+
+    /// The nodes that stand in for owners of the key, in order.
+    fn fallbacks(&self, key: &Key) -> &[NodeIndex] {
+        let ring = &self.config.ring;
+        let list = ring.preference_list(ring.partition_of(key.token()));
+        &list[usize::from(self.config.buckets.of(key.bucket()).n).min(list.len())..]
     }
 
     /// The connection to a node is gone: it owes nothing any more.

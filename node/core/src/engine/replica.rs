@@ -67,7 +67,7 @@ impl Engine {
     }
 
     /// Whether this node takes part for the key.
-    fn admit(&self, key: &Key) -> Result<(), Refusal> {
+    pub(super) fn admit(&self, key: &Key) -> Result<(), Refusal> {
         if !self.owners(key).contains(&self.me) {
             Err(Refusal::NotOwner)
         } else if self.slots.are_full(self.config.limits.slots_max) {

@@ -10,6 +10,7 @@
 //! record, and the second store would silently undo the first.
 
 use super::StoreTicket;
+use super::exchange::{RowWaiter, RowWork};
 use super::memory::Boot;
 use super::stored::Stored;
 use super::{LoadId, OpId};
@@ -45,6 +46,17 @@ pub(super) enum Work {
         /// Hash of what it has.
         have: Option<u64>,
     },
+    /// Merge a record that another node brought home.
+    Handoff {
+        /// Who.
+        from: NodeIndex,
+        /// Its number for this.
+        id: u64,
+        /// The record's bytes.
+        record: Bytes,
+    },
+    /// A part of an exchange.
+    Exchange(RowWork),
 }
 
 /// Something to say once a row is on disk as it is now.
@@ -58,6 +70,10 @@ pub(super) enum Waiter {
     MergeAck(NodeIndex, u64, Result<(), Refusal>),
     /// An answer for another coordinator.
     FetchAnswer(NodeIndex, u64, Result<Held, Refusal>),
+    /// An ack for a record that another node brought home.
+    HandoffAck(NodeIndex, u64, Result<(), Refusal>),
+    /// What an exchange goes on with.
+    Exchange(RowWaiter),
     /// The note of a peer.
     PeerNoted(NodeIndex),
     /// The node's own note, and what is in it.

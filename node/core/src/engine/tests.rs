@@ -9,6 +9,7 @@ mod asks;
 mod bounds;
 mod cluster;
 mod disk;
+mod exchanges;
 mod forwards;
 mod memory;
 mod peers;
