@@ -1,15 +1,21 @@
-//! A node's disk: the storage model, and the order of syncs around it.
+//! A node's disk: the storage model, and the order of batches and syncs around it.
 //!
-//! Stores are visible at once and survive a power cut when a sync that began after them has ended. One sync runs at a time, and one that
-//! begins takes everything in that was applied before: the group commit of the real node.
+//! All stores of one burst are one batch: visible at once, together on disk after a power cut or not at all. They survive it when a sync that
+//! began after them has ended. One sync runs at a time, and one that begins takes everything in that was applied before: the group commit
+//! of the real node.
 
 use bytes::Bytes;
-use quorate_core::engine::{LoadFailed, StoreTicket};
-use quorate_core::key::Key;
-use quorate_storage::{Batch, MemStorage, Storage, SyncPoint};
+use quorate_core::engine::{LoadFailed, Scan, ScanPage, ScanRows, StoreTicket};
+use quorate_core::place::{Place, RowName, Shelf};
+use quorate_storage::{Batch, Column, MemSnapshot, MemStorage, ScanLimit, ScanRow, Storage, StorageError, SyncPoint};
 
 /// What a load found.
 pub(crate) type LoadResult = Result<Option<Bytes>, LoadFailed>;
+/// What a scan found.
+pub(crate) type ScanResult = Result<ScanPage, LoadFailed>;
+
+/// How many earlier states of a disk are kept, to be put back.
+const SNAPSHOTS_MAX: usize = 3;
 
 /// A node's disk. It outlives the node's process.
 #[derive(Default)]
@@ -25,32 +31,89 @@ pub(crate) struct Disk {
     pub(crate) full: u32,
     /// Running faults that make it refuse reads.
     pub(crate) unreadable: u32,
+    /// The next sync fails.
+    pub(crate) sync_fails: bool,
+    /// As it was before earlier starts, oldest first.
+    past: Vec<MemSnapshot>,
 }
 
 impl Disk {
-    /// Applies a store. False: refused, and nothing of it is on disk.
-    pub(crate) fn store(&mut self, ticket: StoreTicket, key: &Key, payload: &Bytes, refuse: bool) -> bool {
-        self.newest = ticket;
-        if refuse || self.full > 0 {
-            return false;
+    /// Adds a store to the batch.
+    pub(crate) fn stage(&mut self, place: &Place, payload: Option<&Bytes>) {
+        let RowName { shelf, token, key } = place.row();
+        match payload {
+            Some(payload) => self.batch.put(column(shelf), token, &key, payload),
+            None => self.batch.delete(column(shelf), token, &key),
         }
-        self.batch.put_record(key.token().0, key.encoded(), payload);
-        self.store.apply(&mut self.batch).is_ok()
+    }
+
+    /// Adds a leaf of a Merkle tree to the batch.
+    pub(crate) fn stage_leaf(&mut self, (token, n, sum): (u64, u8, u64)) {
+        self.batch.put(Column::Leaf, token, &[n], &sum.to_le_bytes());
+    }
+
+    /// Adds to the batch that a corrupt record is moved out of the way.
+    #[allow(dead_code)]
+    pub(crate) fn stage_aside(&mut self, place: &Place) {
+        let RowName { shelf, token, key } = place.row();
+        match shelf {
+            Shelf::Record => self.batch.set_aside(token, &key),
+            _ => self.batch.delete(column(shelf), token, &key),
+        }
+    }
+
+    /// Applies the batch, of stores up to `newest`. False: refused, and nothing of it is on disk.
+    pub(crate) fn commit(&mut self, newest: StoreTicket, refuse: bool) -> bool {
+        self.newest = newest;
+        let applied = !refuse && self.full == 0 && self.store.apply(&mut self.batch).is_ok();
+        self.batch.clear();
+        applied
     }
 
     /// Reads what is visible.
-    pub(crate) fn load(&self, key: &Key, fail: bool) -> LoadResult {
+    pub(crate) fn load(&self, place: &Place, fail: bool) -> LoadResult {
         if fail || self.unreadable > 0 {
             return Err(LoadFailed::Unreadable);
         }
-        self.peek(key)
+        let RowName { shelf, token, key } = place.row();
+        self.store
+            .get_row(column(shelf), token, &key)
+            .map_err(|error| load_failed(&error))
     }
 
-    /// Reads what is visible, faults not regarded.
-    pub(crate) fn peek(&self, key: &Key) -> LoadResult {
-        self.store
-            .get(key.token().0, key.encoded())
-            .map_err(|_| LoadFailed::Corrupt)
+    /// Reads rows in order.
+    pub(crate) fn scan(&self, what: &Scan, fail: bool) -> ScanResult {
+        if fail || self.unreadable > 0 {
+            return Err(LoadFailed::Unreadable);
+        }
+        let (shelf, tokens) = match &what.rows {
+            ScanRows::Records(tokens) => (Shelf::Record, tokens.clone()),
+            ScanRows::Settle(tokens) => (Shelf::Settle, tokens.clone()),
+            ScanRows::Hints(target) => {
+                let token = Place::hints_token(*target);
+                (Shelf::Hint, token..=token)
+            }
+        };
+        let after = what.after.as_ref().map(|key| match &what.rows {
+            ScanRows::Records(_) => Place::Record(key.clone()).row(),
+            ScanRows::Settle(_) => Place::Settle(key.clone()).row(),
+            ScanRows::Hints(target) => Place::Hint(*target, key.clone()).row(),
+        });
+        let after = after.as_ref().map(|row| (row.token, &row.key[..]));
+        let limit = ScanLimit {
+            rows: what.rows_max,
+            bytes: what.bytes_max,
+        };
+        let page = self.store.scan(column(shelf), tokens, after, limit);
+        let page = page.map_err(|error| load_failed(&error))?;
+        let row = |row: ScanRow| {
+            let key = Place::key_in(shelf, &row.key)?;
+            Some((key, row.payload.map_err(|error| load_failed(&error))))
+        };
+        Ok(ScanPage {
+            rows: page.rows.into_iter().filter_map(row).collect(),
+            done: page.done,
+        })
     }
 
     /// Begins a sync if none is running and there is something to sync. Returns how many batches it takes in.
@@ -70,13 +133,19 @@ impl Disk {
         Some(ticket)
     }
 
+    /// Makes everything durable at once: what a process writes before it begins to serve.
+    pub(crate) fn sync(&mut self) {
+        self.store.sync().expect("no fault was set");
+    }
+
     /// Power is lost: of what was not synced, the oldest `survive_pm` per mille are there afterwards. Returns how many batches were
     /// lost.
     pub(crate) fn crash(&mut self, survive_pm: u16) -> usize {
         let unsynced = self.store.unsynced();
         let survive = (unsynced * usize::from(survive_pm) + 500) / 1000;
         self.store.crash(survive);
-        (self.newest, self.taken, self.running) = Default::default();
+        self.batch.clear();
+        (self.newest, self.taken, self.running, self.sync_fails) = Default::default();
         unsynced - survive
     }
 
@@ -85,17 +154,67 @@ impl Disk {
         self.store.wipe();
     }
 
-    /// One record is gone, as if it had never been. False if there was none.
-    pub(crate) fn forget(&mut self, key: &Key) -> bool {
+    /// Keeps the disk as it is, to be put back.
+    pub(crate) fn remember(&mut self) {
+        self.past.push(self.store.snapshot());
+        if self.past.len() > SNAPSHOTS_MAX {
+            self.past.remove(0);
+        }
+    }
+
+    /// How many earlier states are kept.
+    pub(crate) fn remembered(&self) -> usize {
+        self.past.len()
+    }
+
+    /// Puts the disk back as it was before the last start (0), the one before that (1), and so on.
+    pub(crate) fn roll_back(&mut self, starts: usize) {
+        let at = self.past.len() - 1 - starts.min(self.past.len() - 1);
+        self.store.restore(&self.past[at]);
+        self.past.truncate(at);
+    }
+
+    /// One row is gone, as if it had never been. False if there was none.
+    pub(crate) fn forget(&mut self, key: &quorate_core::key::Key) -> bool {
         self.store.wipe_key(key.token().0, key.encoded())
     }
 
-    /// All keys on disk, encoded, with their payloads.
-    pub(crate) fn rows(&self) -> Vec<(Bytes, Bytes)> {
-        self.store
-            .records()
-            .into_iter()
-            .filter_map(|row| Some((row.key, row.payload.ok()?)))
-            .collect()
+    /// A bit of the row at this place in its column flips. Returns the row's name.
+    pub(crate) fn rot(&mut self, column: Column, at: usize, bit: usize) -> Option<(u64, Bytes)> {
+        let rows = self.rows(column);
+        let row = rows.get(at % rows.len().max(1))?;
+        self.store.rot(column, row.token, &row.key, bit);
+        Some((row.token, row.key.clone()))
+    }
+
+    /// Whether a column has no rows.
+    pub(crate) fn is_empty(&self, column: Column) -> bool {
+        let page = self.store.scan(column, 0..=u64::MAX, None, ScanLimit::rows(1));
+        page.is_ok_and(|page| page.rows.is_empty())
+    }
+
+    /// All rows of a column.
+    pub(crate) fn rows(&self, column: Column) -> Vec<ScanRow> {
+        self.store.rows(column)
+    }
+}
+
+/// The column of the store that holds a shelf.
+fn column(shelf: Shelf) -> Column {
+    match shelf {
+        Shelf::Record => Column::Record,
+        Shelf::Hint => Column::Hint,
+        Shelf::Settle => Column::Settle,
+        Shelf::Note => Column::Meta,
+    }
+}
+
+/// What the engine is told about a failed read. Damage is for good, anything else may pass.
+fn load_failed(error: &StorageError) -> LoadFailed {
+    match error {
+        StorageError::Corrupt { .. } | StorageError::CorruptMeta { .. } | StorageError::Damaged { .. } => {
+            LoadFailed::Corrupt
+        }
+        _ => LoadFailed::Unreadable,
     }
 }
