@@ -12,6 +12,7 @@
 //! Rejected: a column family per kind of row. Batches stay atomic across families, but each has memtables, flushes and
 //! a share in the log's life of its own, and one ordered key space does as well with a byte in front.
 
+mod aside;
 mod directory;
 mod log_check;
 mod open_error;
@@ -22,14 +23,15 @@ mod stats;
 use std::{ops::RangeInclusive, path::Path, sync::OnceLock};
 
 use bytes::Bytes;
-use rocksdb::{DB, ErrorKind, ReadOptions, WriteBatch, WriteOptions};
+use rocksdb::{DB, DBRawIterator, ErrorKind, ReadOptions, WriteBatch, WriteOptions};
 
 use self::{directory::DataDir, space::Space};
 use crate::{
-    Batch, Page, ScanLimit, Storage, StorageError, checksum,
+    Batch, Count, Page, ScanLimit, Storage, StorageError, checksum,
     row::{self, Column},
     store::PageBuilder,
 };
+pub use aside::{mark_for_rebuild, set_directory_aside};
 pub use open_error::OpenError;
 pub use options::RocksOptions;
 pub use stats::RocksStats;
@@ -45,7 +47,8 @@ pub struct RocksStorage {
     writes: WriteOptions,
     space: Space,
     /// Why no write and no sync may succeed any more.
-    stopped: OnceLock<String>,
+    stopped: OnceLock<StorageError>,
+    is_new: bool,
     dir: DataDir,
 }
 
@@ -60,8 +63,9 @@ impl RocksStorage {
         if !dir.is_new() {
             log_check::check_database(dir.path(), &db_path)?;
         }
+        let is_new = dir.is_new();
         let mut engine = options.engine();
-        engine.create_if_missing(dir.is_new());
+        engine.create_if_missing(is_new);
         let db = DB::open(&engine, &db_path).map_err(|error| OpenError::from_engine(dir.path(), &error))?;
         let dir = dir.created()?;
         let space = Space::new(dir.path(), options.reserve_bytes);
@@ -75,6 +79,7 @@ impl RocksStorage {
             writes,
             space,
             stopped: OnceLock::new(),
+            is_new,
             dir,
         })
     }
@@ -82,6 +87,12 @@ impl RocksStorage {
     /// The data directory.
     pub fn path(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// Whether this open created the store: a first start, or memory lost. It says so once; who must act on it had better
+    /// leave a row of its own in the first batch, and take the absence of that row for the same.
+    pub fn is_new(&self) -> bool {
+        self.is_new
     }
 
     /// Changes how much space is left to the system: see [`RocksOptions::reserve_bytes`].
@@ -95,16 +106,13 @@ impl RocksStorage {
     }
 
     fn check_running(&self) -> Result<(), StorageError> {
-        match self.stopped.get() {
-            Some(detail) => Err(StorageError::SyncFailed { detail: detail.clone() }),
-            None => Ok(()),
-        }
+        self.stopped.get().cloned().map_or(Ok(()), Err)
     }
 
-    /// No write and no sync after this one.
-    fn stop(&self, detail: &str) {
-        tracing::error!(detail, "storage stopped");
-        self.stopped.get_or_init(|| detail.to_owned());
+    /// No write and no sync after this one, with this error. The first one counts.
+    fn stop(&self, error: StorageError) {
+        tracing::error!(%error, "storage stopped");
+        self.stopped.get_or_init(|| error);
     }
 
     /// The stored bytes of a row.
@@ -114,6 +122,16 @@ impl RocksStorage {
             .map_err(|error| read_error("get", &error))
     }
 
+    /// An iterator at the first row of `[lower, upper)`.
+    fn iterator(&self, (lower, upper): (Vec<u8>, Vec<u8>)) -> DBRawIterator<'_> {
+        let mut reads = checked_reads();
+        reads.fill_cache(false); // a scrub or a transfer reads everything once, and would push the hot blocks out
+        reads.set_iterate_upper_bound(upper);
+        let mut iterator = self.db.raw_iterator_opt(reads);
+        iterator.seek(lower);
+        iterator
+    }
+
     fn write_error(&self, error: &rocksdb::Error) -> StorageError {
         let detail = error.to_string();
         if error.kind() == ErrorKind::Incomplete {
@@ -121,8 +139,13 @@ impl RocksStorage {
         } else if is_no_space(&detail) {
             self.space.set_low();
             StorageError::Full { refused: false, detail }
+        } else if error.kind() == ErrorKind::Corruption {
+            // Background work met a damaged file. The engine repeats that to every write from now on.
+            let error = StorageError::Damaged { detail };
+            self.stop(error.clone());
+            error
         } else {
-            self.stop(&detail);
+            self.stop(StorageError::SyncFailed { detail: detail.clone() });
             StorageError::Io {
                 operation: "apply",
                 detail,
@@ -172,7 +195,9 @@ impl Storage for RocksStorage {
     fn sync(&self) -> Result<(), StorageError> {
         self.check_running()?;
         if let Err(error) = self.db.flush_wal(true) {
-            self.stop(error.as_ref());
+            self.stop(StorageError::SyncFailed {
+                detail: error.to_string(),
+            });
             return self.check_running();
         }
         self.space.check();
@@ -187,15 +212,10 @@ impl Storage for RocksStorage {
         limit: ScanLimit,
     ) -> Result<Page, StorageError> {
         let mut page = PageBuilder::new(column, limit);
-        let Some((lower, upper)) = row::range(column, &tokens, after) else {
+        let Some(range) = row::range(column, &tokens, after) else {
             return Ok(page.finish(true));
         };
-        let mut reads = checked_reads();
-        reads.fill_cache(false); // a scrub or a transfer reads everything once, and would push the hot blocks out
-        reads.set_iterate_lower_bound(lower.clone());
-        reads.set_iterate_upper_bound(upper);
-        let mut iterator = self.db.raw_iterator_opt(reads);
-        iterator.seek(&lower);
+        let mut iterator = self.iterator(range);
         while let Some((row, stored)) = iterator.item() {
             if page.is_full() {
                 return Ok(page.finish(false));
@@ -209,6 +229,20 @@ impl Storage for RocksStorage {
             Err(_) if !page.is_empty() => Ok(page.finish(false)),
             Err(error) => Err(read_error("scan", &error)),
         }
+    }
+
+    fn count(&self, column: Column, tokens: RangeInclusive<u64>) -> Result<Count, StorageError> {
+        let mut count = Count::default();
+        let Some(range) = row::range(column, &tokens, None) else {
+            return Ok(count);
+        };
+        let mut iterator = self.iterator(range);
+        while let Some((row, stored)) = iterator.item() {
+            count.add(row, stored);
+            iterator.next();
+        }
+        iterator.status().map_err(|error| read_error("count", &error))?;
+        Ok(count)
     }
 }
 

@@ -1,7 +1,9 @@
 //! The store on disk against the conformance suite, against the model, and against what happens to disks.
 #![allow(clippy::unwrap_used)]
 
+mod aside;
 mod damage;
+mod damaged_block;
 mod data_dir;
 mod model;
 
@@ -159,7 +161,9 @@ fn after_a_failed_sync_no_write_and_no_sync_succeeds() {
     let subject = OnDisk::new();
     let store = subject.store();
     put(store, 1, b"k", b"v");
-    store.stop("as if fsync had failed");
+    store.stop(StorageError::SyncFailed {
+        detail: "as if fsync had failed".to_owned(),
+    });
     let mut batch = Batch::new();
     batch.put_record(1, b"k", b"v2");
     assert!(matches!(store.apply(&mut batch), Err(StorageError::SyncFailed { .. })));
