@@ -101,6 +101,12 @@ impl Write {
             .filter_map(|a| a.end.map(|end| (end, a.w)))
     }
 
+    /// Whether it was acknowledged, or may yet be: a client waits two seconds at most.
+    pub(crate) fn may_count(&self, now: u64) -> bool {
+        let waits = |a: &Attempt| a.end.is_none() && now < a.start + 2_100_000;
+        self.attempts.iter().any(|a| a.ending == Ending::Acked || waits(a))
+    }
+
     /// From when on nothing of it can happen any more; `u64::MAX` if that is not known.
     pub(crate) fn over_at(&self) -> u64 {
         let over = |a: &Attempt| {
@@ -152,6 +158,11 @@ impl History {
     /// The write that left a sibling with this request id and payload.
     pub(crate) fn by_identity(&self, request: &RequestId, payload: u64) -> Option<WriteIndex> {
         self.by_identity.get(&(request.unique, payload)).copied()
+    }
+
+    /// The write with this request id and payload.
+    pub(crate) fn by_identity_of(&self, identity: (u64, u64)) -> Option<WriteIndex> {
+        self.by_identity.get(&identity).copied()
     }
 
     /// The write of this value to this key; `None` if nobody wrote exactly this there.

@@ -64,6 +64,11 @@ probes! {
     DeleteAcked => "delete acknowledged",
     BlindReplace => "blind write in a bucket that replaces",
     SharedSync => "one sync for several stores",
+    SyncFailed => "sync failed, and the process stopped",
+    ScanFailed => "scan failed",
+    Reaped => "record reaped",
+    Trimmed => "context trimmed",
+    HintWentHome => "hint removed after its owner had merged it",
     SlowLoad => "load answered after a later store",
 }
 

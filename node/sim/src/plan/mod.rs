@@ -12,7 +12,7 @@ mod options;
 mod steps;
 
 pub use options::{BucketPlan, ClientPlan, DiskRates, KeyPlan, LimitsPlan, NetworkRates, Options};
-pub(crate) use options::{node_id, owners};
+pub(crate) use options::{node_id, node_of, owners};
 
 use serde::{Deserialize, Serialize};
 

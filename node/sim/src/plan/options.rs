@@ -236,3 +236,8 @@ pub(crate) fn node_id(node: u8) -> NodeId {
     id[0] = node;
     NodeId(id)
 }
+
+/// The number of the node with this id.
+pub(crate) fn node_of(id: NodeId) -> usize {
+    id.0[0].into()
+}

@@ -4,6 +4,7 @@
 //! began after them has ended. One sync runs at a time, and one that begins takes everything in that was applied before: the group commit
 //! of the real node.
 
+use super::shell::{Found, Read};
 use bytes::Bytes;
 use quorate_core::engine::{LoadFailed, Scan, ScanPage, ScanRows, StoreTicket};
 use quorate_core::place::{Place, RowName, Shelf};
@@ -71,6 +72,14 @@ impl Disk {
     }
 
     /// Reads what is visible.
+    pub(super) fn read(&self, read: &Read, fail: bool) -> Found {
+        match read {
+            Read::Load(_, place) => Found::Load(self.load(place, fail)),
+            Read::Scan(_, what) => Found::Scan(self.scan(what, fail)),
+        }
+    }
+
+    /// Reads one row.
     pub(crate) fn load(&self, place: &Place, fail: bool) -> LoadResult {
         if fail || self.unreadable > 0 {
             return Err(LoadFailed::Unreadable);

@@ -1,6 +1,7 @@
 //! Carrying out the plan's faults, and undoing them all at the end.
 
 use super::event::Event;
+use super::rows::Row;
 use super::{World, micros};
 use crate::plan::FaultKind;
 use crate::probes::Probe;
@@ -111,7 +112,7 @@ impl World {
         let owners = self.truth.owners(key);
         let at = owners[usize::from(self.plan.options.keys[key].victim) % owners.len()];
         if self.nodes[at].disk.forget(&self.key_names[key]) {
-            self.truth.forget(at, key);
+            self.truth.lose(at, Row::Record(key));
         }
     }
 

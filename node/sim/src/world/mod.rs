@@ -22,6 +22,7 @@ pub(crate) mod log;
 mod node;
 mod replies;
 mod requests;
+mod rows;
 mod shell;
 pub(crate) mod truth;
 
@@ -242,13 +243,10 @@ impl World {
             Event::Lost { node, peer, epoch } => self.lost(node, peer, epoch),
             Event::Cut { from, to, since } => self.cut_too_long(from, to, since),
             Event::Tick { node, life } if self.lives(node, life) => self.tick(node),
-            Event::Load {
-                node,
-                life,
-                load,
-                key,
-                early,
-            } if self.lives(node, life) => self.load(node, load, &key, early),
+            Event::Read { node, life, read } if self.lives(node, life) => {
+                let (read, early) = *read;
+                self.read(node, read, early);
+            }
             Event::Synced { node, life } if self.lives(node, life) => self.synced(node),
             Event::Resume { node, life, pause } if self.pause_lasts(node, life, pause) => self.resume(node),
             Event::Silent { node, life, pause } if self.pause_lasts(node, life, pause) => self.silent(node),

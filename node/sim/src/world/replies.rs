@@ -65,7 +65,7 @@ impl World {
         let Some(dot) = unseal(context).and_then(|after| one_more(&before.context, &after.context)) else {
             return;
         };
-        let (need, have) = (write.attempts[attempt].w, self.truth.synced_owners(pending.key, dot));
+        let (need, have) = (write.attempts[attempt].w, self.truth.synced_nodes(pending.key, dot).0);
         if have < usize::from(need) && !self.plan.options.forgets {
             self.violated(Promise::P12, || {
                 format!("request {handle} was acknowledged with {need} acks, and {have} owners have synced it")
