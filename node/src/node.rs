@@ -220,7 +220,7 @@ fn open_transport(config: &NodeConfig, shard: &Rc<Shard>, options: RunOptions) -
         cluster: config.cluster.clone(),
         id: config.id,
         ring: Arc::new(config.ring()),
-        settings: settings_digest(config),
+        settings: config.settings_digest(),
         client_frame_max: VALUE_BYTES_MAX as usize + REQUEST_BYTES + HEADER_BYTES,
         clients_max: config.limits.client_connections_max,
     });
@@ -229,21 +229,6 @@ fn open_transport(config: &NodeConfig, shard: &Rc<Shard>, options: RunOptions) -
     transport::dial_peers(shard, &endpoint, &dialing, &local);
     tokio::task::spawn_local(transport::accept(shard.clone(), endpoint.clone(), local));
     Ok(endpoint)
-}
-
-/// A digest of everything that all nodes of a cluster must agree on: members, buckets, and the key that seals contexts.
-fn settings_digest(config: &NodeConfig) -> u64 {
-    let buckets = config.bucket_table();
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&config.ring().digest().to_le_bytes());
-    hasher.update(&config.context_keys().fingerprint());
-    let named: Vec<_> = buckets.named.iter().collect();
-    hasher.update(&serde_json::to_vec(&(buckets.defaults, named)).expect("bucket properties are plain data"));
-    u64::from_le_bytes(
-        hasher.finalize().as_bytes()[..8]
-            .try_into()
-            .expect("a hash has 32 bytes"),
-    )
 }
 
 /// Starts the thread that serves HTTP. It ends after `stopping` turns true and its connections have drained.

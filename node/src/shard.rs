@@ -23,7 +23,6 @@ use cache::RecordCache;
 use quorate_core::engine::{
     Effect, Engine, Input, LoadFailed, LoadId, RequestHandle, Scan, ScanId, ScanPage, ScanRows, StoreTicket,
 };
-use quorate_core::key::Key;
 use quorate_core::message::{
     Message, PeerMessage, Query, QueryAnswer, QueryReply, QueryRequest, Request, RequestReply,
 };

@@ -428,6 +428,13 @@ impl Engine {
         ring.owners(ring.partition_of(key.token()), self.config.buckets.of(key.bucket()).n)
     }
 
+    /// The nodes that stand in for owners of the key, in order.
+    fn fallbacks(&self, key: &Key) -> &[NodeIndex] {
+        let ring = &self.config.ring;
+        let list = ring.preference_list(ring.partition_of(key.token()));
+        &list[usize::from(self.config.buckets.of(key.bucket()).n).min(list.len())..]
+    }
+
     /// The connection to a node is gone: it owes nothing any more.
     fn lose(&mut self, now: Instant, node: NodeIndex) {
         let waiting: Vec<OpId> = self
