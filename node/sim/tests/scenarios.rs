@@ -51,7 +51,9 @@ impl Scenario {
                 key: 0,
                 context,
                 w: None,
+                pw: None,
                 dw: None,
+                quorum: None,
                 bytes: 16,
                 representation: false,
             },
@@ -65,6 +67,8 @@ impl Scenario {
             Action::Get {
                 key: 0,
                 r: None,
+                pr: None,
+                quorum: None,
                 minimum: false,
             },
         );

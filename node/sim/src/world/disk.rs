@@ -188,12 +188,9 @@ impl Disk {
         self.store.wipe_key(key.token().0, key.encoded())
     }
 
-    /// A bit of the row at this place in its column flips. Returns the row's name.
-    pub(crate) fn rot(&mut self, column: Column, at: usize, bit: usize) -> Option<(u64, Bytes)> {
-        let rows = self.rows(column);
-        let row = rows.get(at % rows.len().max(1))?;
+    /// A bit of a row flips.
+    pub(crate) fn rot(&mut self, column: Column, row: &ScanRow, bit: usize) {
         self.store.rot(column, row.token, &row.key, bit);
-        Some((row.token, row.key.clone()))
     }
 
     /// Whether a column has no rows.

@@ -137,7 +137,10 @@ impl World {
         let changes = std::mem::take(&mut burst.changes);
         if node.disk.commit(newest, refuse) {
             for (ticket, change) in changes {
-                self.truth.stored(at, ticket, change);
+                if let Row::Record(key) = change.row {
+                    node.rotten.remove(&key);
+                }
+                self.truth.stored(self.now, at, ticket, change);
             }
             self.take_truths();
         } else {

@@ -37,6 +37,8 @@ pub(crate) struct Truth {
     replaces: Vec<bool>,
     /// Keys of which some context was ever made smaller.
     settled: BTreeSet<usize>,
+    /// Which node last dropped a whole record, and when.
+    pub(crate) last_reaped: Option<(NodeNo, u64)>,
     /// Writes seen on some disk.
     pub(crate) stored: BTreeSet<Identity>,
     /// Keys that a node has lost something of.
@@ -66,6 +68,7 @@ impl Truth {
             nodes: (0..nodes).map(|_| NodeRows::default()).collect(),
             dots: BTreeMap::new(),
             settled: BTreeSet::new(),
+            last_reaped: None,
             stored: BTreeSet::new(),
             lost: BTreeSet::new(),
             forgotten: BTreeSet::new(),
@@ -141,7 +144,7 @@ impl Truth {
     }
 
     /// A change is on disk, if not synced yet.
-    pub(crate) fn stored(&mut self, at: NodeNo, ticket: StoreTicket, change: Change) {
+    pub(crate) fn stored(&mut self, now: u64, at: NodeNo, ticket: StoreTicket, change: Change) {
         let row = change.row;
         if let Some(record) = &change.record {
             self.stored.extend(record.siblings().iter().map(identity));
@@ -159,7 +162,12 @@ impl Truth {
             return;
         }
         match row {
-            Row::Record(key) => self.check_settled(at, key, before.context(), after),
+            Row::Record(key) => {
+                if after.is_empty() {
+                    self.last_reaped = Some((at, now));
+                }
+                self.check_settled(at, key, before.context(), after);
+            }
             Row::Hint(target, key) if after.is_empty() => self.check_went_home(at, (target, key), &before),
             Row::Hint(..) => self.broken(
                 Promise::P6,
