@@ -180,6 +180,8 @@ impl ScanAround {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
     use crate::{Batch, MemStorage};
 
@@ -253,6 +255,34 @@ mod tests {
         let (seen, unreadable) = read(&store, 0..=u64::MAX);
         assert_eq!((seen.len(), unreadable.len()), (PLACES_MAX - 1, PLACES_MAX));
         assert_eq!(*unreadable[PLACES_MAX - 1].end(), u64::MAX);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn every_row_is_given_or_lies_in_a_range_that_is_named(
+            step in prop_oneof![Just(1), Just(3), Just(u64::MAX / 99)],
+            blocks in vec((0..100u64, 0..10u64), 0..8),
+            rows in 1..30usize,
+        ) {
+            let store = store(step);
+            for (from, len) in &blocks {
+                store.damage_block(Column::Record, from * step..=(from + len).min(99) * step);
+            }
+            let lost = |i: u64| blocks.iter().any(|(from, len)| (*from..=from + len).contains(&i));
+            let mut scan = ScanAround::new(Column::Record, 0..=u64::MAX);
+            let mut seen = Vec::new();
+            while !scan.is_done() {
+                seen.extend(scan.next_page(&store, ScanLimit::rows(rows)).unwrap().rows.into_iter().map(|row| row.token));
+            }
+            prop_assert!(seen.is_sorted() && scan.unreadable().is_sorted_by_key(|range| *range.start()));
+            for i in 0..100 {
+                let named = scan.unreadable().iter().any(|range| range.contains(&(i * step)));
+                let given = seen.contains(&(i * step));
+                prop_assert!(given != named && (named || !lost(i)), "row {}", i);
+            }
+        }
     }
 
     #[test]

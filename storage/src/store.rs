@@ -125,7 +125,8 @@ pub struct ScanLimit {
 }
 
 impl ScanLimit {
-    /// A limit of rows alone.
+    /// A limit of rows alone. One of up to 64 is taken for one of many small scans, and served so that the next one beside it
+    /// is cheap; a larger one for part of a pass over everything, which leaves no trace in caches.
     #[must_use]
     pub fn rows(rows: usize) -> Self {
         ScanLimit {

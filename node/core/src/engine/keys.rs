@@ -5,7 +5,7 @@
 
 use super::slots::{LeafChange, Slot, Waiter, Work};
 use super::stored::Stored;
-use super::{Effect, Engine, LoadFailed, StoreTicket, refused};
+use super::{Effect, Engine, LoadFailed, OpId, StoreTicket, refused};
 use crate::key::Key;
 use crate::message::{Held, PeerMessage, Refusal, ReplicateReply};
 use crate::place::Place;
@@ -14,6 +14,7 @@ use crate::request::ReplicaState;
 use crate::time::Instant;
 use crate::tree;
 use bytes::Bytes;
+use quorate_ring::NodeIndex;
 
 impl Engine {
     /// Does something with the record of a key that this node owns: at once if it is in memory, else when it has been loaded.
@@ -139,11 +140,9 @@ impl Engine {
                     let result = result.map(|()| Held::Record(encoded));
                     self.get_answer(now, op, self.me, result);
                 }
-                Waiter::MergeAck(to, id, merged) => {
-                    let result = result.and(merged);
-                    self.send(to, PeerMessage::ReplicateReply(ReplicateReply { id, result }));
-                }
+                Waiter::MergeAck(to, id, merged) => self.send_ack(now, to, id, result.and(merged)),
                 Waiter::FetchAnswer(to, id, held) => self.send_held(to, id, result.and(held)),
+                Waiter::Noted(place) => self.noted(now, &place, result.is_ok()),
             }
         }
     }
@@ -174,11 +173,16 @@ impl Engine {
         match work {
             Work::Coordinate(op) => self.cannot_coordinate(now, op),
             Work::Read(op) => self.get_answer(now, op, self.me, Err(Refusal::ReadFailed)),
-            Work::Merge { from, id, .. } => {
-                let result = Err(Refusal::ReadFailed);
-                self.send(from, PeerMessage::ReplicateReply(ReplicateReply { id, result }));
-            }
+            Work::Merge { from, id, .. } => self.send_ack(now, from, id, Err(Refusal::ReadFailed)),
             Work::Fetch { from, id, .. } => self.send_held(from, id, Err(Refusal::ReadFailed)),
+        }
+    }
+
+    /// Tells whoever had a record merged here, which may be this node itself, what became of it.
+    fn send_ack(&mut self, now: Instant, to: NodeIndex, id: u64, result: Result<(), Refusal>) {
+        match to == self.me {
+            true => self.replicate_answer(now, OpId(id), to, result),
+            false => self.send(to, PeerMessage::ReplicateReply(ReplicateReply { id, result })),
         }
     }
 }

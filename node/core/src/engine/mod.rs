@@ -22,9 +22,11 @@ mod gate;
 mod get;
 mod io;
 mod keys;
+mod memory;
 mod ops;
 mod peers;
 mod put;
+mod repair;
 mod replica;
 mod rules;
 mod slots;
@@ -36,6 +38,7 @@ mod vnodes;
 mod tests;
 
 pub use io::{Effect, Input, LoadFailed, LoadId, RequestHandle, Scan, ScanId, ScanPage, ScanRows, StoreTicket};
+pub use memory::{Boot, MalformedNote, PeerState};
 
 use crate::bucket::BucketTable;
 use crate::key::Key;
@@ -47,9 +50,11 @@ use crate::tree::Trees;
 use background::Background;
 use dirty::Dirty;
 use gate::Gate;
+use memory::Memory;
 use ops::{Op, OpId, Ops};
 use peers::Peers;
 use quorate_ring::{NodeId, NodeIndex, Ring};
+use repair::Repairs;
 use slots::{Slots, Work};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -74,6 +79,8 @@ pub struct EngineConfig {
     pub limits: Limits,
     /// The wall clock at [`Instant`] 0 of this engine, in milliseconds since 1970. For ages that people read and for values that expire.
     pub wall_ms: u64,
+    /// This start of the data directory.
+    pub boot: Boot,
 }
 
 /// Bounds of an engine's queues and patience. Each has a documented answer when it is reached.
@@ -176,6 +183,8 @@ pub struct Counters {
     pub hints_overflowed: u64,
     /// Owners that were behind and were sent what a read had found.
     pub read_repairs: u64,
+    /// Such repairs that were left to anti-entropy: there were too many, or the record was too large.
+    pub read_repairs_skipped: u64,
     /// Exchanges that came to their end.
     pub exchanges: u64,
     /// Exchanges that found a difference.
@@ -198,6 +207,8 @@ pub struct Counters {
     pub healed_records: u64,
     /// Leaves of Merkle trees that the scrub had to correct.
     pub leaves_corrected: u64,
+    /// Connections to peers that stand over an older copy of their data directory; they were not let up.
+    pub peers_refused: u64,
     /// Times that a peer was found slow and routed round.
     pub peers_slowed: u64,
 }
@@ -227,12 +238,14 @@ pub struct Engine {
     config: EngineConfig,
     me: NodeIndex,
     peers: Peers,
+    memory: Memory,
     vnodes: Vnodes,
     gate: Gate,
     slots: Slots,
     trees: Trees,
     dirty: Dirty,
     background: Background,
+    repairs: Repairs,
     ops: Ops,
     timers: BTreeSet<(Instant, OpId, Timer)>,
     next_op: OpId,
@@ -252,12 +265,14 @@ impl Engine {
         Engine {
             me,
             peers: Peers::new(config.ring.members().len()),
+            memory: Memory::new(config.boot, config.seed, config.ring.members().len()),
             vnodes,
             gate: Gate::default(),
             slots: Slots::default(),
             trees: Trees::new(config.ring.partition_bits()),
             dirty: Dirty::default(),
             background: Background::default(),
+            repairs: Repairs::default(),
             ops: Ops::default(),
             timers: BTreeSet::new(),
             next_op,
@@ -278,11 +293,8 @@ impl Engine {
                 self.start(now, Origin::Client(handle), operation, timeout);
             }
             Input::Message { from, message } => self.message(now, from, message),
-            Input::PeerUp(node) => self.peers.up(node),
-            Input::PeerDown(node) => {
-                self.peers.down(node);
-                self.lose(now, node);
-            }
+            Input::PeerUp(node) => self.peer_connected(now, node),
+            Input::PeerDown(node) => self.peer_disconnected(now, node),
             Input::Loaded { load, result } => {
                 if let Some(place) = self.slots.end_load(load) {
                     self.loaded(now, place, result);
@@ -304,7 +316,12 @@ impl Engine {
 
     /// The next thing to do, if there is one.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        self.effects.pop_front()
+        loop {
+            let effect = self.effects.pop_front()?;
+            if !(self.memory.is_silent() && matches!(effect, Effect::Send { .. })) {
+                return Some(effect);
+            }
+        }
     }
 
     /// When to hand in [`Input::Tick`] at the latest.
@@ -344,7 +361,18 @@ impl Engine {
         &self.config
     }
 
+    /// A peer is connected, and both remember each other: from now on it is sent to, and counted.
+    fn come_up(&mut self, _now: Instant, node: NodeIndex) {
+        self.peers.up(node);
+    }
+
     fn message(&mut self, now: Instant, from: NodeIndex, message: PeerMessage) {
+        if let PeerMessage::Greeting(greeting) = message {
+            return self.greeted(now, from, greeting);
+        }
+        if !self.memory.accepts(from) {
+            return;
+        }
         match message {
             PeerMessage::Replicate(m) => self.replicate(now, from, m),
             PeerMessage::Fetch(m) => self.fetch(now, from, m),
@@ -384,14 +412,23 @@ impl Engine {
         }
     }
 
-    /// A replica has answered a [`Replicate`](crate::message::Replicate), or a fallback a [`StoreHint`](crate::message::StoreHint).
+    /// A replica, which may be this node, has answered a [`Replicate`](crate::message::Replicate), or a fallback a
+    /// [`StoreHint`](crate::message::StoreHint).
     fn replicate_answer(&mut self, now: Instant, id: OpId, from: NodeIndex, result: Result<(), Refusal>) {
         let state = result.map_or_else(refused, |()| ReplicaState::Acked);
-        self.put_answer(now, id, from, state);
+        match self.ops.get(&id) {
+            Some(Op::Put(_)) => self.put_answer(now, id, from, state),
+            Some(Op::Get(_)) => self.write_back_answer(now, id, from, state),
+            Some(Op::Forward(_)) => {}
+            None => self.repairs.answered(from, id),
+        }
     }
 
     /// Begins a request: here if this node owns the key, else at an owner.
     fn start(&mut self, now: Instant, origin: Origin, operation: Operation, timeout: Duration) {
+        if self.memory.is_silent() {
+            return self.refuse(origin, rules::is_older_copy());
+        }
         let limits = &self.config.limits;
         let is_full = self.ops.len() >= limits.operations_max
             || self.ops.bytes() >= limits.operation_bytes_max
@@ -405,15 +442,16 @@ impl Engine {
         // The reply leaves a little before the client stops waiting.
         let deadline = now + (timeout - (timeout / 8).min(Duration::from_millis(20)));
         let owns = self.owners(operation.key()).contains(&self.me);
-        let disk_refuses = operation.is_write() && self.gate.is_closed(now);
+        let leaves_it = operation.is_write() && self.leaves_writes(now);
         match origin {
-            _ if owns && !disk_refuses => match operation {
+            _ if owns && !leaves_it => match operation {
                 Operation::Get { .. } => self.start_get(now, origin, operation, deadline),
                 _ => self.start_put(now, origin, operation, deadline),
             },
             Origin::Client(handle) => self.start_forward(now, handle, operation, deadline),
             Origin::Peer(..) if owns => {
-                self.refuse(origin, rules::disk_refuses());
+                let detail = self.why_writes_are_left(now);
+                self.refuse(origin, Failure::not_applied(Code::Unavailable, detail));
             }
             Origin::Peer(..) => {
                 let detail = "the request was forwarded to a node that does not own the key; the nodes' rings differ";
@@ -437,6 +475,7 @@ impl Engine {
 
     /// The connection to a node is gone: it owes nothing any more.
     fn lose(&mut self, now: Instant, node: NodeIndex) {
+        self.repairs.lost(node);
         let waiting: Vec<OpId> = self
             .ops
             .iter()
@@ -453,19 +492,31 @@ impl Engine {
         }
     }
 
+    /// Ends all operations as if their time were up.
+    fn end_operations(&mut self, now: Instant) {
+        let ids: Vec<OpId> = self.ops.iter().map(|(&id, _)| id).collect();
+        ids.into_iter().for_each(|id| self.deadline(now, id));
+    }
+
+    fn deadline(&mut self, now: Instant, id: OpId) {
+        match self.ops.get(&id) {
+            Some(Op::Put(_)) => self.put_deadline(now, id),
+            Some(Op::Get(_)) => self.get_deadline(now, id),
+            Some(Op::Forward(_)) => self.forward_deadline(id),
+            None => {}
+        }
+    }
+
     /// Runs the timers that are due.
     fn fire(&mut self, now: Instant) {
         while let Some(&(at, id, timer)) = self.timers.first()
             && at <= now
         {
             self.timers.pop_first();
-            match (timer, self.ops.get(&id)) {
-                (Timer::Deadline, Some(Op::Put(_))) => self.put_deadline(now, id),
-                (Timer::Deadline, Some(Op::Get(_))) => self.get_deadline(now, id),
-                (Timer::Deadline, Some(Op::Forward(_))) => self.forward_deadline(id),
-                (Timer::Hedge, _) => self.get_hedge(now, id),
-                (Timer::Again, _) => self.get_again(now, id),
-                (Timer::Deadline, None) => {}
+            match timer {
+                Timer::Deadline => self.deadline(now, id),
+                Timer::Hedge => self.get_hedge(now, id),
+                Timer::Again => self.get_again(now, id),
             }
         }
     }

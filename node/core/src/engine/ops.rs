@@ -26,7 +26,7 @@ impl Op {
     pub(super) fn waits_for(&self, node: NodeIndex) -> bool {
         match self {
             Op::Put(op) => op.tally.owes(node),
-            Op::Get(op) => op.tally.owes(node),
+            Op::Get(op) => op.waits_for(node),
             Op::Forward(op) => op.to == node,
         }
     }

@@ -38,9 +38,9 @@ impl Engine {
         }
     }
 
-    /// Merges what another coordinator sent into the key.
+    /// Merges what another coordinator sent into the key, or what a read of this one found.
     pub(super) fn merge(&mut self, from: NodeIndex, id: u64, record: &Bytes, stored: &mut Stored) -> Waiter {
-        self.counters.replicated += 1;
+        self.counters.replicated += u64::from(from != self.me);
         Waiter::MergeAck(
             from,
             id,

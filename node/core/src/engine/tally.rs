@@ -192,6 +192,11 @@ impl Tally {
         }
     }
 
+    /// Whether every owner has answered.
+    pub(super) fn is_complete(&self) -> bool {
+        self.lines.iter().all(|l| is_answer(l.state))
+    }
+
     /// How many answers are still to come from those who were asked, plus those that came.
     pub(super) fn promised(&self) -> usize {
         let is_promised = |line: &&Line| line.has_answered() || (line.asked && line.is_open());

@@ -6,7 +6,7 @@
 
 use super::shell::{Found, Read};
 use bytes::Bytes;
-use quorate_core::engine::{LoadFailed, Scan, ScanPage, ScanRows, StoreTicket};
+use quorate_core::engine::{Boot, LoadFailed, Scan, ScanPage, ScanRows, StoreTicket};
 use quorate_core::place::{Place, RowName, Shelf};
 use quorate_storage::{Batch, Column, MemSnapshot, MemStorage, ScanLimit, ScanRow, Storage, StorageError, SyncPoint};
 
@@ -142,9 +142,22 @@ impl Disk {
         Some(ticket)
     }
 
-    /// Makes everything durable at once: what a process writes before it begins to serve.
-    pub(crate) fn sync(&mut self) {
-        self.store.sync().expect("no fault was set");
+    /// Begins a start of the directory: its generation is on disk before anything else happens.
+    pub(crate) fn boot(&mut self) -> Boot {
+        let RowName { token, key, .. } = Place::Own.row();
+        let own = self.store.get_row(Column::Meta, token, &key).ok().flatten();
+        let boot = Boot::next(own.as_deref()).expect("the note is what an engine wrote");
+        self.stage(&Place::Own, Some(&boot.note()));
+        let stored = self.store.apply(&mut self.batch).and_then(|()| self.store.sync());
+        debug_assert!(stored.is_ok(), "a disk takes a note at a start");
+        boot
+    }
+
+    /// All notes on disk.
+    pub(crate) fn notes(&self) -> Vec<(Place, Bytes)> {
+        let rows = self.rows(Column::Meta).into_iter();
+        rows.filter_map(|row| Some((Place::note_in(&row.key)?, row.payload.ok()?)))
+            .collect()
     }
 
     /// Power is lost: of what was not synced, the oldest `survive_pm` per mille are there afterwards. Returns how many batches were

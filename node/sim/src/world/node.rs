@@ -79,6 +79,11 @@ impl World {
         let skew_ms = self.plan.options.node_skews_ms.get(at).copied().unwrap_or(0);
         // The engine's clock counts from its own origin.
         let wall_ms = WALL_MS + skew_ms - (origin / 1000) as i64;
+        let node = &mut self.nodes[at];
+        if self.plan.options.loses {
+            node.disk.remember();
+        }
+        let boot = node.disk.boot();
         let config = EngineConfig {
             me: crate::plan::node_id(at as u8),
             ring: self.ring.clone(),
@@ -87,12 +92,14 @@ impl World {
             buckets: self.buckets.clone(),
             limits: self.limits.clone(),
             wall_ms: wall_ms as u64,
+            boot,
         };
-        let node = &mut self.nodes[at];
-        if self.plan.options.loses {
-            node.disk.remember();
-        }
         let mut engine = Engine::new(config);
+        for (place, note) in node.disk.notes() {
+            engine
+                .restore_note(place, &note)
+                .expect("the note is what an engine wrote");
+        }
         for leaf in node.disk.rows(Column::Leaf) {
             if let (Ok(sum), Some(&n)) = (leaf.payload, leaf.key.first())
                 && let Ok(sum) = <[u8; 8]>::try_from(&sum[..])

@@ -27,6 +27,8 @@ struct Burst {
     mints: bool,
     /// Reads to be served when the batch is applied.
     reads: Vec<Read>,
+    /// The directory is not to be used any more, and why.
+    rebuild: Option<String>,
     /// Effects, but for those that answer other nodes.
     effects: usize,
 }
@@ -79,6 +81,9 @@ impl World {
             }
             self.commit(at, &mut burst);
         }
+        if let Some(reason) = burst.rebuild {
+            return self.set_aside(at, &reason);
+        }
         for read in std::mem::take(&mut burst.reads) {
             self.begin_read(at, read);
         }
@@ -103,8 +108,23 @@ impl World {
             }
             Effect::Load { load, place } => burst.reads.push(Read::Load(load, place)),
             Effect::Scan { scan, what } => burst.reads.push(Read::Scan(scan, what)),
+            Effect::Rebuild { reason } => burst.rebuild = Some(reason),
             Effect::Store { ticket, place, payload } => self.stage(at, ticket, &place, payload.as_ref(), burst),
         }
+    }
+
+    /// The process ends, its data is set aside, and it starts again with nothing.
+    fn set_aside(&mut self, at: NodeNo, reason: &str) {
+        self.note(|| format!("node {at} sets its data aside: {reason}"));
+        self.probes.hit(Probe::RollbackRecognised);
+        if !self.nodes[at].has_amnesia {
+            self.violated(Promise::P1, || {
+                format!("node {at} takes its disk for an older copy, and it is none: {reason}")
+            });
+        }
+        self.crash(at, 1000);
+        self.empty(at);
+        self.start_later(at, micros(20));
     }
 
     /// Puts a store into the batch.
