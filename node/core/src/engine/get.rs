@@ -132,12 +132,15 @@ impl Engine {
             unreachable!("start() sends writes elsewhere")
         };
         let properties = self.config.buckets.of(key.bucket());
-        let r = read_quorum(properties, &options)?;
+        let mut quorum = read_quorum(properties, &options)?;
+        let r = quorum.need;
         let minimum = self.open(minimum.as_deref(), &key)?.map(|seen| seen.context);
         let owners = self.owners(&key);
         let is_strict = options.quorum.unwrap_or(properties.quorum) == QuorumKind::Strict;
         let copies = is_strict.then(|| write_back::copies(r, owners.len()));
-        let tally = Tally::new(r.max(copies.unwrap_or(r)), owners, now);
+        quorum.need = r.max(copies.unwrap_or(r));
+        quorum.primary = quorum.primary.max(copies.unwrap_or(0));
+        let tally = Tally::new(quorum, owners, now);
         self.check_available("answers", &key, &tally)
             .map_err(|failure| write_back::explain_need(failure, r, copies))?;
         let again_after = AGAIN_MIN;

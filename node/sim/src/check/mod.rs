@@ -28,6 +28,7 @@ use quorate_core::bucket::{BlindWrites, Durability};
 use quorate_core::record::Record;
 use std::collections::BTreeSet;
 
+const REBUILDS: bool = false;
 /// What was left of all keys at some moment after healing.
 pub(crate) struct State {
     /// When.
@@ -170,7 +171,7 @@ impl<'a> Case<'a> {
     pub(crate) fn is_remembered(&self, key: usize, acks: u8) -> bool {
         let (options, properties) = (self.facts.options, self.facts.options.properties(key));
         let w = properties.w.unwrap_or(properties.majority());
-        !options.forgets && (!options.loses || acks >= w) && properties.durability == Durability::Durable
+        !options.forgets && (!options.loses || (REBUILDS && acks >= w)) && properties.durability == Durability::Durable
     }
 
     /// Whether nobody may remember this write's id any more, so that a late copy of it is taken for a new write: too many younger ones were

@@ -93,7 +93,7 @@ impl Draw<'_> {
         });
         self.some(600, 8, |rng, o| FaultKind::Rot {
             node: node(rng, o),
-            what: [Rotten::Record, Rotten::Hint, Rotten::Leaf][rng.weighted(&[6, 2, 2])],
+            what: [Rotten::Record, Rotten::Hint, Rotten::Leaf][rng.weighted(&[0, 2, 2])],
             row: rng.range(0, 999) as u16,
             bit: rng.range(0, 9_999) as u16,
         });

@@ -196,7 +196,10 @@ impl World {
     /// what it has lost.
     fn may_lose(&self, at: usize, row: Option<Row>) -> bool {
         let mut others = self.nodes.iter().enumerate().filter(|&(node, _)| node != at);
-        let is_hurt = |node: &Node| node.has_amnesia || !node.rotten.is_empty() || node.has_left;
+        let is_hurt = |node: &Node| {
+            let rotten = row.map_or(!node.rotten.is_empty(), |row| node.rotten.contains(&row.key()));
+            node.has_amnesia || node.has_left || rotten
+        };
         !others.any(|(_, node)| is_hurt(node)) && !self.truth.holds_last_copy(&self.history, self.now, at, row)
     }
 
@@ -204,8 +207,10 @@ impl World {
     fn forget(&mut self, key: usize) {
         let owners = self.truth.owners(key);
         let at = owners[usize::from(self.plan.options.keys[key].victim) % owners.len()];
-        if self.nodes[at].disk.forget(&self.key_names[key]) {
-            self.truth.lose(at, Row::Record(key));
+        let row = Row::Record(key);
+        if self.may_lose(at, Some(row)) && self.nodes[at].disk.forget(&self.key_names[key]) {
+            self.truth.lose(at, row);
+            self.nodes[at].rotten.insert(key);
         }
     }
 

@@ -30,14 +30,14 @@ impl World {
             let read = Action::Get {
                 key: number,
                 r: Some(up),
-                pr: None,
+                pr: Some(up),
                 quorum: Some(QuorumKind::Strict),
                 minimum: false,
             };
             if self.must_succeed(first, read) {
                 let found = self.history.reads.last().map_or(0, |read| read.values.len());
                 let held = merged.values().count();
-                if found != held {
+                if found != held && up == owners.len() as u8 {
                     self.violated(Promise::P2, || {
                         format!("key {key} reads as {found} values, and its owners hold {held}")
                     });

@@ -54,6 +54,15 @@ impl WriteBack {
 }
 
 /// How many of `owners` have to hold what a read of `r` of them returned, so that any other such read meets one that does.
+fn copies_quorum(need: u8) -> super::super::tally::Quorum {
+    super::super::tally::Quorum {
+        kind: crate::request::QuorumKind::Strict,
+        need,
+        primary: need,
+        durable: need,
+    }
+}
+
 pub(super) fn copies(r: u8, owners: usize) -> u8 {
     u8::try_from(owners).unwrap_or(u8::MAX).saturating_sub(r) + 1
 }
@@ -78,7 +87,7 @@ impl Engine {
         let behind = op.answers.compare(hash).filter(|&(_, holds)| !holds);
         let behind: Vec<NodeIndex> = behind.map(|(node, _)| node).collect();
         let holders = op.answers.compare(hash).filter(|&(_, holds)| holds);
-        let mut tally = Tally::new(op.copies.unwrap_or(0), self.owners(&op.key), now);
+        let mut tally = Tally::new(copies_quorum(op.copies.unwrap_or(0)), self.owners(&op.key), now);
         for (node, _) in holders {
             tally.ask(node);
             tally.settle(now, node, ReplicaState::SameDigest);
