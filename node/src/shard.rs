@@ -343,6 +343,13 @@ impl Inner {
             Effect::Load { load, place } => self.load(load, &place),
             Effect::Scan { scan, what } => self.scan(scan, &what),
             Effect::Store { ticket, place, payload } => self.store(ticket, place, payload),
+            Effect::Rebuild { reason } => {
+                tracing::error!(
+                    reason,
+                    "stopping at once: set the data directory aside, and start with an empty one"
+                );
+                std::process::abort();
+            }
         }
     }
 

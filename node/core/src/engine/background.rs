@@ -9,7 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Something that wakes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Task {}
+pub(super) enum Task {
+    /// Greets peers again that may not have heard it.
+    Greet,
+}
 
 /// Who reads rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +46,16 @@ impl Background {
         }
     }
 
+    /// Lets a task sleep on.
+    pub(super) fn cancel(&mut self, task: Task) {
+        self.wakes.retain(|&(_, sleeping)| sleeping != task);
+    }
+
+    /// Lets all tasks sleep for good: nothing wakes them any more.
+    pub(super) fn cancel_all(&mut self) {
+        self.wakes.clear();
+    }
+
     fn due(&mut self, now: Instant) -> Option<Task> {
         let &(at, _) = self.wakes.first()?;
         if at > now {
@@ -55,8 +68,13 @@ impl Background {
 impl Engine {
     /// Lets every task do its part whose time has come.
     pub(super) fn run_tasks(&mut self, now: Instant) {
+        if self.memory.is_silent() {
+            self.background.cancel_all();
+        }
         while let Some(task) = self.background.due(now) {
-            match task {}
+            match task {
+                Task::Greet => self.greet_again(now),
+            }
         }
     }
 

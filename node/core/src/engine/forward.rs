@@ -35,7 +35,7 @@ impl Engine {
                 elapsed_us: 0,
             };
             let detail = if owners.contains(&self.me) {
-                "this node's disk takes no writes for now, and it has no connection to another owner of the key"
+                self.why_writes_are_left(now)
             } else {
                 "this node does not own the key, and has no connection to a node that does"
             };

@@ -142,6 +142,7 @@ impl Engine {
                 }
                 Waiter::MergeAck(to, id, merged) => self.send_ack(now, to, id, result.and(merged)),
                 Waiter::FetchAnswer(to, id, held) => self.send_held(to, id, result.and(held)),
+                Waiter::Noted(place) => self.noted(now, &place, result.is_ok()),
             }
         }
     }

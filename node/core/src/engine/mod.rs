@@ -22,6 +22,7 @@ mod gate;
 mod get;
 mod io;
 mod keys;
+mod memory;
 mod ops;
 mod peers;
 mod put;
@@ -37,6 +38,7 @@ mod vnodes;
 mod tests;
 
 pub use io::{Effect, Input, LoadFailed, LoadId, RequestHandle, Scan, ScanId, ScanPage, ScanRows, StoreTicket};
+pub use memory::{Boot, MalformedNote, PeerState};
 pub use peers::PeerHealth;
 
 use crate::bucket::BucketTable;
@@ -49,6 +51,7 @@ use crate::tree::Trees;
 use background::Background;
 use dirty::Dirty;
 use gate::Gate;
+use memory::Memory;
 use ops::{Op, OpId, Ops};
 use peers::{Kind, Peers};
 use quorate_ring::{NodeId, NodeIndex, Ring};
@@ -77,6 +80,8 @@ pub struct EngineConfig {
     pub limits: Limits,
     /// The wall clock at [`Instant`] 0 of this engine, in milliseconds since 1970. For ages that people read and for values that expire.
     pub wall_ms: u64,
+    /// This start of the data directory.
+    pub boot: Boot,
 }
 
 /// Bounds of an engine's queues and patience. Each has a documented answer when it is reached.
@@ -203,6 +208,8 @@ pub struct Counters {
     pub healed_records: u64,
     /// Leaves of Merkle trees that the scrub had to correct.
     pub leaves_corrected: u64,
+    /// Connections to peers that stand over an older copy of their data directory; they were not let up.
+    pub peers_refused: u64,
     /// Times that a peer was found slow and routed round.
     pub peers_slowed: u64,
 }
@@ -232,6 +239,7 @@ pub struct Engine {
     config: EngineConfig,
     me: NodeIndex,
     peers: Peers,
+    memory: Memory,
     vnodes: Vnodes,
     gate: Gate,
     slots: Slots,
@@ -258,6 +266,7 @@ impl Engine {
         Engine {
             me,
             peers: Peers::new(config.ring.members().len(), config.limits.slow_after),
+            memory: Memory::new(config.boot, config.seed, config.ring.members().len()),
             vnodes,
             gate: Gate::default(),
             slots: Slots::default(),
@@ -286,11 +295,8 @@ impl Engine {
                 self.start(now, Origin::Client(handle), operation, timeout);
             }
             Input::Message { from, message } => self.message(now, from, message),
-            Input::PeerUp(node) => self.peers.up(node),
-            Input::PeerDown(node) => {
-                self.peers.down(node);
-                self.lose(now, node);
-            }
+            Input::PeerUp(node) => self.peer_connected(now, node),
+            Input::PeerDown(node) => self.peer_disconnected(now, node),
             Input::Loaded { load, result } => {
                 if let Some(place) = self.slots.end_load(load) {
                     self.loaded(now, place, result);
@@ -312,11 +318,15 @@ impl Engine {
 
     /// The next thing to do, if there is one.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        let effect = self.effects.pop_front()?;
-        if let Effect::Send { to, message } = &effect {
-            self.peers.sent(*to, message);
+        loop {
+            let effect = self.effects.pop_front()?;
+            match &effect {
+                Effect::Send { .. } if self.memory.is_silent() => continue,
+                Effect::Send { to, message } => self.peers.sent(*to, message),
+                _ => {}
+            }
+            return Some(effect);
         }
-        Some(effect)
     }
 
     /// When to hand in [`Input::Tick`] at the latest.
@@ -364,7 +374,18 @@ impl Engine {
         &self.config
     }
 
+    /// A peer is connected, and both remember each other: from now on it is sent to, and counted.
+    fn come_up(&mut self, _now: Instant, node: NodeIndex) {
+        self.peers.up(node);
+    }
+
     fn message(&mut self, now: Instant, from: NodeIndex, message: PeerMessage) {
+        if let PeerMessage::Greeting(greeting) = message {
+            return self.greeted(now, from, greeting);
+        }
+        if !self.memory.accepts(from) {
+            return;
+        }
         match message {
             PeerMessage::Replicate(m) => self.replicate(now, from, m),
             PeerMessage::Fetch(m) => self.fetch(now, from, m),
@@ -418,6 +439,9 @@ impl Engine {
 
     /// Begins a request: here if this node owns the key, else at an owner.
     fn start(&mut self, now: Instant, origin: Origin, operation: Operation, timeout: Duration) {
+        if self.memory.is_silent() {
+            return self.refuse(origin, rules::is_older_copy());
+        }
         let limits = &self.config.limits;
         let is_full = self.ops.len() >= limits.operations_max
             || self.ops.bytes() >= limits.operation_bytes_max
@@ -431,15 +455,16 @@ impl Engine {
         // The reply leaves a little before the client stops waiting.
         let deadline = now + (timeout - (timeout / 8).min(Duration::from_millis(20)));
         let owns = self.owners(operation.key()).contains(&self.me);
-        let disk_refuses = operation.is_write() && self.gate.is_closed(now);
+        let leaves_it = operation.is_write() && self.leaves_writes(now);
         match origin {
-            _ if owns && !disk_refuses => match operation {
+            _ if owns && !leaves_it => match operation {
                 Operation::Get { .. } => self.start_get(now, origin, operation, deadline),
                 _ => self.start_put(now, origin, operation, deadline),
             },
             Origin::Client(handle) => self.start_forward(now, handle, operation, deadline),
             Origin::Peer(..) if owns => {
-                self.refuse(origin, rules::disk_refuses());
+                let detail = self.why_writes_are_left(now);
+                self.refuse(origin, Failure::not_applied(Code::Unavailable, detail));
             }
             Origin::Peer(..) => {
                 let detail = "the request was forwarded to a node that does not own the key; the nodes' rings differ";
@@ -480,19 +505,31 @@ impl Engine {
         }
     }
 
+    /// Ends all operations as if their time were up.
+    fn end_operations(&mut self, now: Instant) {
+        let ids: Vec<OpId> = self.ops.iter().map(|(&id, _)| id).collect();
+        ids.into_iter().for_each(|id| self.deadline(now, id));
+    }
+
+    fn deadline(&mut self, now: Instant, id: OpId) {
+        match self.ops.get(&id) {
+            Some(Op::Put(_)) => self.put_deadline(now, id),
+            Some(Op::Get(_)) => self.get_deadline(now, id),
+            Some(Op::Forward(_)) => self.forward_deadline(id),
+            None => {}
+        }
+    }
+
     /// Runs the timers that are due.
     fn fire(&mut self, now: Instant) {
         while let Some(&(at, id, timer)) = self.timers.first()
             && at <= now
         {
             self.timers.pop_first();
-            match (timer, self.ops.get(&id)) {
-                (Timer::Deadline, Some(Op::Put(_))) => self.put_deadline(now, id),
-                (Timer::Deadline, Some(Op::Get(_))) => self.get_deadline(now, id),
-                (Timer::Deadline, Some(Op::Forward(_))) => self.forward_deadline(id),
-                (Timer::Hedge, _) => self.get_hedge(now, id),
-                (Timer::Again, _) => self.get_again(now, id),
-                (Timer::Deadline, None) => {}
+            match timer {
+                Timer::Deadline => self.deadline(now, id),
+                Timer::Hedge => self.get_hedge(now, id),
+                Timer::Again => self.get_again(now, id),
             }
         }
     }

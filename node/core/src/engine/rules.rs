@@ -13,6 +13,7 @@ use crate::request::{
     Code, Failure, Outcome, QuorumKind, ReadOptions, ReplicaReport, ReplicaState, Role, WriteOptions,
 };
 use crate::seen::Seen;
+use crate::time::Instant;
 use quorate_ring::NodeIndex;
 
 /// Longest content type, in bytes.
@@ -102,9 +103,33 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// Whether this node leaves writes to other owners, and takes none if none of those is connected.
+    pub(super) fn leaves_writes(&self, now: Instant) -> bool {
+        self.gate.is_closed(now) || self.memory.is_unknown()
+    }
+
+    /// Why it does.
+    pub(super) fn why_writes_are_left(&self, now: Instant) -> &'static str {
+        match self.gate.is_closed(now) {
+            true => DISK_REFUSES,
+            false => {
+                "this node's data directory is new, and it has not met another node yet; nothing was written, ask another node"
+            }
+        }
+    }
+}
+
+const DISK_REFUSES: &str = "this node's disk takes no writes for now (it is full, or behind with its work) and no other owner was asked; nothing was written, ask another node";
+
 /// The answer to a write while the [gate](super::gate) is closed.
 pub(super) fn disk_refuses() -> Failure {
-    let detail = "this node's disk takes no writes for now (it is full, or behind with its work); nothing was written, ask another node";
+    Failure::not_applied(Code::Unavailable, DISK_REFUSES)
+}
+
+/// The answer of a node that has fallen silent.
+pub(super) fn is_older_copy() -> Failure {
+    let detail = "this node's data directory is an older copy; it is being set aside and rebuilt, ask another node";
     Failure::not_applied(Code::Unavailable, detail)
 }
 

@@ -57,6 +57,8 @@ pub(super) enum Waiter {
     MergeAck(NodeIndex, u64, Result<(), Refusal>),
     /// An answer for another coordinator.
     FetchAnswer(NodeIndex, u64, Result<Held, Refusal>),
+    /// A note that is waited for.
+    Noted(Place),
 }
 
 /// One row in memory.

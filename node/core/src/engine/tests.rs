@@ -11,6 +11,7 @@ mod cluster;
 mod disk;
 mod durable;
 mod forwards;
+mod memory;
 mod peers;
 mod quorums;
 mod reads;

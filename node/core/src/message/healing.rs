@@ -10,13 +10,27 @@ use bytes::Bytes;
 use quorate_ring::{NodeId, PartitionId};
 use serde::{Deserialize, Serialize};
 
-/// The first message on a connection between nodes, both ways: who has which memory. Until it has come, nothing else counts.
+/// One process of a node, as its peers remember it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Met {
+    /// The generation of its data directory: rises by one with each start.
+    pub generation: u64,
+    /// A random number of the process.
+    #[serde(with = "postcard::fixint::le")]
+    pub start: u64,
+}
+
+/// The first message on a connection between nodes, both ways: who has which memory. Nothing else counts until both accept each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Greeting {
-    /// The sender's boot generation: rises by one with each start of its data directory.
-    pub boot: u64,
-    /// The highest boot generation of the receiver that the sender remembers; 0 if it never met it.
-    pub remembers: u64,
+    /// The sender.
+    pub me: Met,
+    /// The newest process of the receiver that the sender remembers.
+    pub remembers: Option<Met>,
+    /// The sender has noted durably who the receiver is, and takes in what it sends.
+    pub accepts: bool,
+    /// The sender has not heard that the receiver accepts it, and wants to be told.
+    pub asks: bool,
 }
 
 /// A coordinator asks a fallback to keep the record of a key for an owner that is away. Idempotent: the fallback merges it with what it

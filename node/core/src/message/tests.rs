@@ -179,6 +179,10 @@ fn all_messages() -> Vec<Message> {
 fn healing() -> Vec<PeerMessage> {
     let (id, target, record) = (7, NodeId([6; 16]), Bytes::from_static(&[1, 0, 0, 0, 0]));
     let (partition, n) = (PartitionId(65_535), 3);
+    let met = Met {
+        generation: 300,
+        start: u64::MAX,
+    };
     let ask = |question| {
         PeerMessage::TreeAsk(TreeAsk {
             id,
@@ -202,7 +206,18 @@ fn healing() -> Vec<PeerMessage> {
         done: 1,
     };
     vec![
-        PeerMessage::Greeting(Greeting { boot: 3, remembers: 2 }),
+        PeerMessage::Greeting(Greeting {
+            me: met,
+            remembers: None,
+            accepts: false,
+            asks: true,
+        }),
+        PeerMessage::Greeting(Greeting {
+            me: met,
+            remembers: Some(met),
+            accepts: true,
+            asks: false,
+        }),
         PeerMessage::StoreHint(StoreHint {
             id,
             target,

@@ -4,12 +4,12 @@ use super::asks::key;
 use crate::bucket::BucketProperties;
 use crate::dot::Dot;
 use crate::engine::{
-    Effect, Engine, EngineConfig, Input, LoadFailed, LoadId, RequestHandle, Scan, ScanId, ScanPage, ScanRows,
+    Boot, Effect, Engine, EngineConfig, Input, LoadFailed, LoadId, RequestHandle, Scan, ScanId, ScanPage, ScanRows,
     StoreTicket, stored::Stored,
 };
 use crate::key::Key;
-use crate::message::PeerMessage;
-use crate::place::Place;
+use crate::message::{Greeting, Met, PeerMessage};
+use crate::place::{Place, Shelf};
 use crate::record::Record;
 use crate::request::{Operation, RequestId, Response};
 use crate::seal::{ContextKey, ContextKeys};
@@ -36,7 +36,7 @@ pub(super) struct Disk {
     pub(super) holds_loads: bool,
     pub(super) refuses_stores: bool,
     pub(super) fails_loads: bool,
-    /// How many stores it was asked for.
+    /// How many stores it was asked for, notes not counted.
     pub(super) stores: usize,
 }
 
@@ -45,8 +45,10 @@ pub(super) struct Cluster {
     pub(super) engines: Vec<Engine>,
     pub(super) disks: Vec<Disk>,
     pub(super) now: Instant,
-    /// Everything that was sent, in order: from, to, what.
+    /// Everything that was sent but greetings, in order: from, to, what.
     pub(super) sent: Vec<(usize, usize, PeerMessage)>,
+    /// The greetings that were sent, in order.
+    pub(super) greetings: Vec<(usize, usize, Greeting)>,
     network: VecDeque<(usize, usize, PeerMessage)>,
     linked: BTreeSet<(usize, usize)>,
     /// Links that keep what is sent, and what they keep.
@@ -54,6 +56,8 @@ pub(super) struct Cluster {
     replies: BTreeMap<RequestHandle, Response>,
     asked: u64,
     dots: BTreeMap<(Key, Dot), (RequestId, u64)>,
+    /// Nodes that asked to be started over, and why.
+    pub(super) rebuilds: BTreeMap<usize, String>,
 }
 
 /// A configuration of `nodes` nodes, as node `me` has it.
@@ -76,6 +80,10 @@ pub(super) fn config(nodes: usize, me: usize, seed: u8) -> EngineConfig {
         buckets: Default::default(),
         limits: Default::default(),
         wall_ms: 1_800_000_000_000,
+        boot: Boot {
+            generation: 1,
+            is_new: false,
+        },
     }
 }
 
@@ -102,24 +110,33 @@ impl Cluster {
             disks: (0..nodes).map(|_| Disk::default()).collect(),
             now: Instant(1_000_000),
             sent: Vec::new(),
+            greetings: Vec::new(),
             network: VecDeque::new(),
             linked: BTreeSet::new(),
             held: BTreeMap::new(),
             replies: BTreeMap::new(),
             asked: 0,
             dots: BTreeMap::new(),
+            rebuilds: BTreeMap::new(),
         };
+        for node in 0..nodes {
+            let own = cluster.engines[node].config().boot.note();
+            cluster.disks[node].applied.insert(Place::Own, own.clone());
+            cluster.disks[node].synced.insert(Place::Own, own);
+        }
         for a in 0..nodes {
             (0..a).for_each(|b| cluster.connect(a, b));
         }
         cluster
     }
 
+    /// Connects two nodes, and lets them greet each other.
     pub(super) fn connect(&mut self, a: usize, b: usize) {
         for (from, to) in [(a, b), (b, a)] {
             self.linked.insert((from, to));
             self.input(from, Input::PeerUp(index(to)));
         }
+        self.run();
     }
 
     pub(super) fn disconnect(&mut self, a: usize, b: usize) {
@@ -142,24 +159,51 @@ impl Cluster {
 
     /// The process ends: what was not synced is gone. It comes back at once with fresh entropy, and connects to all.
     pub(super) fn crash(&mut self, node: usize, seed: u8) {
-        self.isolate(node);
-        let mut config = self.engines[node].config().clone();
-        config.seed = [seed; 32];
-        self.engines[node] = Engine::new(config);
-        let synced = std::mem::take(&mut self.disks[node].synced);
-        self.disks[node] = Disk {
-            applied: synced.clone(),
-            synced,
-            ..Disk::default()
-        };
+        let rows = std::mem::take(&mut self.disks[node].synced);
+        self.restart(node, seed, rows);
+    }
+
+    /// What is on a node's disk, to be put back later.
+    pub(super) fn copy_of(&self, node: usize) -> BTreeMap<Place, Bytes> {
+        self.disks[node].synced.clone()
+    }
+
+    /// The process ends, and another one starts over a disk with these rows. It connects to all.
+    pub(super) fn restart(&mut self, node: usize, seed: u8, rows: BTreeMap<Place, Bytes>) {
+        self.restart_alone(node, seed, rows);
         (0..self.engines.len())
             .filter(|&other| other != node)
             .for_each(|other| self.connect(node, other));
     }
 
+    /// The same, as the shell starts one, without connecting it.
+    pub(super) fn restart_alone(&mut self, node: usize, seed: u8, mut rows: BTreeMap<Place, Bytes>) {
+        self.isolate(node);
+        let mut config = self.engines[node].config().clone();
+        config.seed = [seed; 32];
+        config.boot = Boot::next(rows.get(&Place::Own).map(|own| &own[..])).unwrap();
+        rows.insert(Place::Own, config.boot.note());
+        self.engines[node] = Engine::new(config);
+        for (place, payload) in &rows {
+            if Place::note_in(&place.row().key).is_some() {
+                self.engines[node].restore_note(place.clone(), payload).unwrap();
+            }
+        }
+        self.disks[node] = Disk {
+            applied: rows.clone(),
+            synced: rows,
+            ..Disk::default()
+        };
+    }
+
     /// Keeps what is sent from one node to another until [`Cluster::release`].
     pub(super) fn hold(&mut self, from: usize, to: usize) {
         self.held.entry((from, to)).or_default();
+    }
+
+    /// What was held is lost, and nothing is held from now on.
+    pub(super) fn lose(&mut self, from: usize, to: usize) {
+        self.held.remove(&(from, to));
     }
 
     pub(super) fn release(&mut self, from: usize, to: usize) {
@@ -283,6 +327,9 @@ impl Cluster {
             Effect::Load { load, place } => self.answer_load(node, load, &place),
             Effect::Scan { scan, what } => self.answer_scan(node, scan, &what),
             Effect::Store { ticket, place, payload } => self.store(node, ticket, place, payload),
+            Effect::Rebuild { reason } => {
+                assert!(self.rebuilds.insert(node, reason).is_none(), "it is asked for once");
+            }
         }
     }
 
@@ -290,7 +337,10 @@ impl Cluster {
         if let PeerMessage::Replicate(m) = &message {
             self.check_dots(&m.key, &Record::decode(&m.record).unwrap());
         }
-        self.sent.push((from, to, message.clone()));
+        match &message {
+            PeerMessage::Greeting(greeting) => self.greetings.push((from, to, *greeting)),
+            _ => self.sent.push((from, to, message.clone())),
+        }
         if let Some(held) = self.held.get_mut(&(from, to)) {
             held.push(message);
         } else if self.linked.contains(&(from, to)) {
@@ -340,7 +390,7 @@ impl Cluster {
             self.check_dots(key, &stored(payload));
         }
         let disk = &mut self.disks[node];
-        disk.stores += 1;
+        disk.stores += usize::from(place.row().shelf != Shelf::Note);
         assert!(ticket > disk.last, "tickets rise");
         disk.last = ticket;
         if disk.refuses_stores {
@@ -406,6 +456,23 @@ impl Cluster {
             assert_eq!(engine.poll_timeout(), None, "node {node}");
         }
     }
+}
+
+/// Connects an engine that stands alone to a node, as if at time 0, and plays that node's part until it is up.
+pub(super) fn let_up(engine: &mut Engine, node: usize) {
+    engine.handle(Instant(0), Input::PeerUp(index(node)));
+    let greeting = Greeting {
+        me: Met {
+            generation: 1,
+            start: node as u64,
+        },
+        remembers: None,
+        accepts: true,
+        asks: false,
+    };
+    let (from, message) = (index(node), PeerMessage::Greeting(greeting));
+    engine.handle(Instant(0), Input::Message { from, message });
+    engine.handle(Instant(0), Input::Durable(StoreTicket(u64::MAX)));
 }
 
 pub(super) fn index(node: usize) -> NodeIndex {
