@@ -12,6 +12,7 @@
 //! and that nobody waits for are repaired in the background ([`repair`](super::repair)). Dynamo paper, section 4.5.
 
 mod answers;
+mod ask;
 mod write_back;
 
 use super::rules::read_quorum;
@@ -21,9 +22,10 @@ use crate::context::Context;
 use crate::key::Key;
 use crate::message::{Fetch, Held, PeerMessage, Refusal};
 use crate::record::Record;
-use crate::request::{Code, Failure, Operation, Outcome, QuorumKind, ReplicaState, Reply};
+use crate::request::{Code, Failure, Operation, Outcome, ReplicaState, Reply};
 use crate::time::Instant;
 use answers::Answers;
+use ask::Whom;
 use bytes::Bytes;
 use quorate_ring::NodeIndex;
 use std::time::Duration;
@@ -45,6 +47,8 @@ pub(super) struct GetOp {
     /// The timer beside the deadline: a hedge, or another round.
     timer: Option<(Instant, Timer)>,
     again_after: Duration,
+    /// Whether it has stopped waiting for those who were asked first.
+    hedged: bool,
     tally: Tally,
     /// Of a strict read: owners that have to hold what it returns.
     copies: Option<u8>,
@@ -79,7 +83,9 @@ impl GetOp {
     fn same(&mut self, from: NodeIndex) -> ReplicaState {
         match self.told {
             Some(told) => {
-                self.answers.note(from, told);
+                if self.tally.stands_for(from).is_none() {
+                    self.answers.note(from, told);
+                }
                 ReplicaState::SameDigest
             }
             // The same as what? It was not told a hash.
@@ -97,7 +103,12 @@ impl GetOp {
         if is_local {
             self.told.get_or_insert(hash);
         }
-        self.answers.note(from, hash);
+        match self.tally.stands_for(from) {
+            None => self.answers.note(from, hash),
+            // A fallback keeps what its owner missed, and mostly nothing. It is not behind.
+            Some(_) if record.is_empty() => {}
+            Some(_) => self.answers.compare_with(hash),
+        }
         match self.merged.is_empty() {
             true => self.merged = record,
             false => self.merged.merge(&record),
@@ -113,7 +124,8 @@ impl Engine {
                 let (id, key) = (self.new_op(), op.key.clone());
                 op.tally.ask(self.me);
                 self.timers.insert((deadline, id, Timer::Deadline));
-                self.set_timer(id, &mut op, now + self.config.limits.hedge_after, Timer::Hedge);
+                let hedge_at = now + self.patience(&op.key);
+                self.set_timer(id, &mut op, hedge_at, Timer::Hedge);
                 self.ops.insert(id, Op::Get(Box::new(op)));
                 self.with_slot(now, &key, Work::Read(id));
             }
@@ -132,17 +144,13 @@ impl Engine {
             unreachable!("start() sends writes elsewhere")
         };
         let properties = self.config.buckets.of(key.bucket());
-        let mut quorum = read_quorum(properties, &options)?;
-        let r = quorum.need;
+        let asked = read_quorum(properties, &options)?;
         let minimum = self.open(minimum.as_deref(), &key)?.map(|seen| seen.context);
         let owners = self.owners(&key);
-        let is_strict = options.quorum.unwrap_or(properties.quorum) == QuorumKind::Strict;
-        let copies = is_strict.then(|| write_back::copies(r, owners.len()));
-        quorum.need = r.max(copies.unwrap_or(r));
-        quorum.primary = quorum.primary.max(copies.unwrap_or(0));
+        let (quorum, copies) = write_back::quorum(asked, owners.len());
         let tally = Tally::new(quorum, owners, now);
         self.check_available("answers", &key, &tally)
-            .map_err(|failure| write_back::explain_need(failure, r, copies))?;
+            .map_err(|failure| write_back::explain_need(failure, asked.need, copies))?;
         let again_after = AGAIN_MIN;
         Ok(GetOp {
             origin,
@@ -151,6 +159,7 @@ impl Engine {
             deadline,
             timer: None,
             again_after,
+            hedged: false,
             tally,
             copies,
             told: None,
@@ -183,7 +192,7 @@ impl Engine {
             let held = op.merged.value_bytes();
             self.ops.hold(id, held);
         }
-        self.get_ask(now, id, false);
+        self.get_ask(now, id, Whom::Needed);
         self.get_decide(now, id);
     }
 
@@ -196,41 +205,8 @@ impl Engine {
             return self.write_back_answer(now, id, node, ReplicaState::Lost);
         }
         if op.tally.settle(now, node, ReplicaState::Lost) {
-            self.get_ask(now, id, false);
+            self.get_ask(now, id, Whom::Needed);
             self.get_decide(now, id);
-        }
-    }
-
-    /// Asks as many owners as are needed for the quorum, or all of them.
-    fn get_ask(&mut self, now: Instant, id: OpId, all: bool) {
-        let Some(Op::Get(op)) = self.ops.get_mut(&id) else {
-            return;
-        };
-        let missing = if all {
-            usize::MAX
-        } else {
-            usize::from(op.tally.need()).saturating_sub(op.tally.promised())
-        };
-        if missing == 0 {
-            return;
-        }
-        let ranked = self.peers.rank(op.tally.unasked());
-        let have = op.told;
-        for &to in ranked.iter().take(missing) {
-            op.tally.ask(to);
-            let message = PeerMessage::Fetch(Fetch {
-                id: id.0,
-                key: op.key.clone(),
-                have,
-            });
-            self.effects.push_back(super::Effect::Send { to, message });
-        }
-        if ranked.len() < missing {
-            // Nobody else is connected: those who are left give no answer.
-            let down: Vec<NodeIndex> = op.tally.unasked().collect();
-            for node in down {
-                op.tally.settle(now, node, ReplicaState::Down);
-            }
         }
     }
 
@@ -252,7 +228,7 @@ impl Engine {
         if op.minimum.as_ref().is_none_or(|minimum| seen.covers(minimum)) || op.is_all_there_is() {
             return self.get_found(now, id);
         }
-        self.get_ask(now, id, true);
+        self.get_ask(now, id, Whom::All);
         let Some(Op::Get(mut op)) = self.ops.remove(&id) else {
             return;
         };
@@ -324,22 +300,6 @@ impl Engine {
         self.get_fail(now, id, code, ReplicaState::TimedOut);
     }
 
-    /// The first owners asked are slow: asks the others, and remembers who was slow.
-    pub(super) fn get_hedge(&mut self, now: Instant, id: OpId) {
-        let Some(Op::Get(op)) = self.ops.get_mut(&id) else {
-            return;
-        };
-        op.timer = None;
-        if op.write_back.is_some() {
-            return self.write_back_hedge(now, id);
-        }
-        let owing: Vec<NodeIndex> = op.tally.owing().collect();
-        owing.into_iter().for_each(|node| self.peers.keeps_waiting(node));
-        self.counters.hedged += 1;
-        self.get_ask(now, id, true);
-        self.get_decide(now, id);
-    }
-
     /// Another round for a minimum that was not met.
     pub(super) fn get_again(&mut self, now: Instant, id: OpId) {
         let Some(Op::Get(op)) = self.ops.get_mut(&id) else {
@@ -349,7 +309,7 @@ impl Engine {
         op.tally.reset();
         op.tally.ask(self.me);
         let key = op.key.clone();
-        self.get_ask(now, id, true);
+        self.get_ask(now, id, Whom::All);
         self.with_slot(now, &key, Work::Read(id));
     }
 

@@ -44,6 +44,7 @@ mod tests;
 pub use hints::HintsFor;
 pub use io::{Effect, Input, LoadFailed, LoadId, RequestHandle, Scan, ScanId, ScanPage, ScanRows, StoreTicket};
 pub use memory::{Boot, MalformedNote, PeerState};
+pub use peers::PeerHealth;
 
 use crate::bucket::{BucketTable, Durability};
 use crate::key::Key;
@@ -59,7 +60,7 @@ use handoff::Handoffs;
 use hints::Hints;
 use memory::Memory;
 use ops::{Op, OpId, Ops};
-use peers::Peers;
+use peers::{Kind, Peers};
 use pending::Pending;
 use quorate_ring::{NodeId, NodeIndex, Ring};
 use repair::Repairs;
@@ -277,7 +278,7 @@ impl Engine {
         let next_op = OpId(vnodes.first_op());
         Engine {
             me,
-            peers: Peers::new(config.ring.members().len()),
+            peers: Peers::new(config.ring.members().len(), config.limits.slow_after),
             memory: Memory::new(config.boot, config.seed, config.ring.members().len()),
             vnodes,
             gate: Gate::default(),
@@ -301,6 +302,7 @@ impl Engine {
 
     /// Takes in one thing that happened at `now`.
     pub fn handle(&mut self, now: Instant, input: Input) {
+        self.peers.tick(now);
         match input {
             Input::Request {
                 handle,
@@ -337,9 +339,12 @@ impl Engine {
     pub fn poll_effect(&mut self) -> Option<Effect> {
         loop {
             let effect = self.effects.pop_front()?;
-            if !(self.memory.is_silent() && matches!(effect, Effect::Send { .. })) {
-                return Some(effect);
+            match &effect {
+                Effect::Send { .. } if self.memory.is_silent() => continue,
+                Effect::Send { to, message } => self.peers.sent(*to, message),
+                _ => {}
             }
+            return Some(effect);
         }
     }
 
@@ -368,7 +373,15 @@ impl Engine {
 
     /// What has been counted so far.
     pub fn counters(&self) -> Counters {
-        self.counters
+        Counters {
+            peers_slowed: self.peers.opened(),
+            ..self.counters
+        }
+    }
+
+    /// How another node is doing, as seen from here.
+    pub fn peer_health(&self, node: NodeIndex) -> PeerHealth {
+        self.peers.health(node)
     }
 
     /// Requests under way and keys held in memory, for metrics: `(operations, slots)`.
@@ -398,11 +411,11 @@ impl Engine {
             PeerMessage::Replicate(m) => self.replicate(now, from, m),
             PeerMessage::Fetch(m) => self.fetch(now, from, m),
             PeerMessage::ReplicateReply(m) => {
-                self.peers.answered(from);
+                self.peers.answered(from, Kind::Write, m.id);
                 self.replicate_answer(now, OpId(m.id), from, m.result);
             }
             PeerMessage::FetchReply(m) => {
-                self.peers.answered(from);
+                self.peers.answered(from, Kind::Read, m.id);
                 self.get_answer(now, OpId(m.id), from, m.result);
             }
             PeerMessage::Forward(m) => {
@@ -414,7 +427,7 @@ impl Engine {
                 );
             }
             PeerMessage::ForwardReply(m) => {
-                self.peers.answered(from);
+                self.peers.heard_of(from);
                 self.forward_answer(from, OpId(m.id), m.response);
             }
             PeerMessage::StoreHint(m) => self.store_hint(now, from, m),

@@ -6,9 +6,11 @@
 
 use super::disk::Disk;
 use super::event::{Event, NodeNo};
+use super::rows::target_of;
 use super::{World, micros};
 use crate::probes::Probe;
 use quorate_core::engine::{Counters, Engine, EngineConfig, Input};
+use quorate_core::place::{Place, Shelf};
 use quorate_storage::Column;
 use std::collections::{BTreeSet, VecDeque};
 
@@ -99,6 +101,11 @@ impl World {
             engine
                 .restore_note(place, &note)
                 .expect("the note is what an engine wrote");
+        }
+        for row in node.disk.rows(Column::Hint) {
+            if let (Some(key), Ok(payload)) = (Place::key_in(Shelf::Hint, &row.key), row.payload) {
+                engine.restore_hint(target_of(row.token, &row.key), &key, &payload);
+            }
         }
         for leaf in node.disk.rows(Column::Leaf) {
             if let (Ok(sum), Some(&n)) = (leaf.payload, leaf.key.first())

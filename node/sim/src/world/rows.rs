@@ -142,6 +142,14 @@ impl NodeRows {
                 }
             }
         }
+        // A hint of an owner for another one refers to the owner's own record.
+        let own = |row: &Row| rows.get(&Row::Record(row.key())).cloned();
+        let referred: Vec<(Row, Rc<Record>)> = rows
+            .iter()
+            .filter(|(row, record)| matches!(row, Row::Hint(..)) && record.is_empty())
+            .filter_map(|(row, _)| Some((*row, own(row)?)))
+            .collect();
+        rows.extend(referred);
         // What a sync was about to make durable may have survived: then it is durable now.
         for (row, record) in &rows {
             if let Row::Record(key) = *row {

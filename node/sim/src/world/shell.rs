@@ -154,7 +154,9 @@ impl World {
         let tickets = std::mem::take(&mut burst.tickets);
         let newest = *tickets.last().expect("a batch has stores");
         let refuse = self.disk.chance(self.disk_rates.refused_pm);
-        let changes = std::mem::take(&mut burst.changes);
+        let mut changes = std::mem::take(&mut burst.changes);
+        // A hint may refer to a record of the same batch.
+        changes.sort_by_key(|(_, change)| matches!(change.row, Row::Hint(..)));
         if node.disk.commit(newest, refuse) {
             for (ticket, change) in changes {
                 if let Row::Record(key) = change.row {

@@ -53,8 +53,15 @@ pub(crate) fn identity(sibling: &Sibling) -> Identity {
     (sibling.request.unique, sibling.content.payload_hash())
 }
 
-/// The record in what a node stores: behind its local mark, which has its length in front.
+/// What a hint begins with, and how many bytes are in front of its record's mark.
+const HINT: (u8, usize) = (255, 9);
+
+/// The record in what a node stores: behind its local mark, which has its length in front. A hint has its time before that.
 pub(crate) fn record_in(payload: &[u8]) -> Option<Record> {
+    let payload = match payload.first()? {
+        &first if first == HINT.0 => payload.get(HINT.1..)?,
+        _ => payload,
+    };
     let mark = usize::from(*payload.first()?);
     Record::decode(payload.get(1 + mark..)?).ok()
 }
@@ -144,8 +151,14 @@ impl Truth {
     }
 
     /// A change is on disk, if not synced yet.
-    pub(crate) fn stored(&mut self, now: u64, at: NodeNo, ticket: StoreTicket, change: Change) {
+    pub(crate) fn stored(&mut self, now: u64, at: NodeNo, ticket: StoreTicket, mut change: Change) {
         let row = change.row;
+        if let (Row::Hint(_, key), Some(record)) = (row, &change.record)
+            && record.is_empty()
+        {
+            // A hint of an owner for another one refers to the owner's own record.
+            change.record = self.nodes[at].get(Row::Record(key)).cloned().or(change.record);
+        }
         if let Some(record) = &change.record {
             self.stored.extend(record.siblings().iter().map(identity));
             // A write that was overwritten before its first sync left only its id.

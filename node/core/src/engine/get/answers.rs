@@ -29,7 +29,7 @@ impl Answers {
 
     /// An owner's answer. It replaces an earlier one.
     pub(super) fn note(&mut self, node: NodeIndex, hash: u64) {
-        self.differ |= *self.first.get_or_insert(hash) != hash;
+        self.compare_with(hash);
         match self.owners[..self.count].iter().position(|&(owner, _)| owner == node) {
             Some(at) => self.owners[at].1 = hash,
             None if self.count < self.owners.len() => {
@@ -39,6 +39,11 @@ impl Answers {
             // More owners than a bucket can have. This one counts for nothing, and is found behind by nobody.
             None => self.differ = true,
         }
+    }
+
+    /// The answer of a fallback, which nobody has to bring up to date.
+    pub(super) fn compare_with(&mut self, hash: u64) {
+        self.differ |= *self.first.get_or_insert(hash) != hash;
     }
 
     /// Whether all answers were of equal records.

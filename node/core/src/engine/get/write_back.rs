@@ -9,13 +9,13 @@
 //! Rejected: writing back to all N before the reply. One owner with a full disk would end all strict reads of what differs.
 
 use crate::engine::ops::Ops;
-use crate::engine::tally::{Tally, Verdict};
+use crate::engine::tally::{Quorum, Tally, Verdict};
 use crate::engine::{Engine, Op, OpId, Timer, Work, refused};
 use crate::key::Key;
 use crate::message::{Held, PeerMessage, RECORD_BYTES_MAX, Refusal, Replicate};
 use crate::planted;
 use crate::record::Record;
-use crate::request::{Code, Failure, ReplicaReport, ReplicaState};
+use crate::request::{Code, Failure, QuorumKind, ReplicaReport, ReplicaState};
 use crate::time::Instant;
 use bytes::Bytes;
 use quorate_ring::NodeIndex;
@@ -53,18 +53,16 @@ impl WriteBack {
     }
 }
 
-/// How many of `owners` have to hold what a read of `r` of them returned, so that any other such read meets one that does.
-fn copies_quorum(need: u8) -> super::super::tally::Quorum {
-    super::super::tally::Quorum {
-        kind: crate::request::QuorumKind::Strict,
-        need,
-        primary: need,
-        durable: need,
+/// What a read of a key with so many owners waits for, given what was asked; and, if it is strict, how many of them have to hold what it returns,
+/// so that any other such read meets one that does.
+pub(super) fn quorum(asked: Quorum, owners: usize) -> (Quorum, Option<u8>) {
+    if asked.kind != QuorumKind::Strict || planted::is(13) {
+        return (asked, None);
     }
-}
-
-pub(super) fn copies(r: u8, owners: usize) -> u8 {
-    u8::try_from(owners).unwrap_or(u8::MAX).saturating_sub(r) + 1
+    let copies = u8::try_from(owners).unwrap_or(u8::MAX).saturating_sub(asked.need) + 1;
+    let need = asked.need.max(copies);
+    let primary = need;
+    (Quorum { need, primary, ..asked }, Some(copies))
 }
 
 /// Says why a strict read needs more owners than it was asked to.
@@ -87,13 +85,20 @@ impl Engine {
         let behind = op.answers.compare(hash).filter(|&(_, holds)| !holds);
         let behind: Vec<NodeIndex> = behind.map(|(node, _)| node).collect();
         let holders = op.answers.compare(hash).filter(|&(_, holds)| holds);
-        let mut tally = Tally::new(copies_quorum(op.copies.unwrap_or(0)), self.owners(&op.key), now);
+        let copies = op.copies.unwrap_or(0);
+        let quorum = Quorum {
+            kind: QuorumKind::Strict,
+            need: copies,
+            primary: copies,
+            durable: 0,
+        };
+        let mut tally = Tally::new(quorum, self.owners(&op.key), now);
         for (node, _) in holders {
             tally.ask(node);
             tally.settle(now, node, ReplicaState::SameDigest);
         }
         self.counters.replicas_differed += u64::from(!op.answers.agree());
-        if tally.verdict() == Verdict::Met || planted::is(13) {
+        if tally.verdict() == Verdict::Met {
             let key = op.key.clone();
             self.get_reply(now, id);
             return self.repair(now, &key, &record, &behind);
@@ -115,7 +120,7 @@ impl Engine {
         };
         let held = op.held + write_back.record.len();
         op.write_back = Some(write_back);
-        let at = now + self.config.limits.hedge_after;
+        let at = now + self.patience(&op.key);
         self.set_timer(id, &mut op, at, Timer::Hedge);
         self.ops.insert(id, Op::Get(op));
         self.ops.hold(id, held);
@@ -151,9 +156,9 @@ impl Engine {
         let id = id.0;
         if to == self.me {
             let from = self.me;
-            return self.with_slot(now, &key, Work::Merge { from, id, record });
+            return self.with_slot(now, &key, Work::Merge { from, id, record, sync: true });
         }
-        self.send(to, PeerMessage::Replicate(Replicate { id, key, record }));
+        self.send(to, PeerMessage::Replicate(Replicate { id, key, record, sync: true }));
     }
 
     /// Sends it to as many more owners as are needed, or to all of them.
