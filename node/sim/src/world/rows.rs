@@ -161,11 +161,16 @@ impl NodeRows {
         std::mem::replace(&mut self.visible, rows).into_iter().collect()
     }
 
-    /// One row is gone for good.
-    pub(crate) fn lose(&mut self, row: Row) {
-        self.visible.remove(&row);
-        self.synced.remove(&row);
-        self.unsynced.retain(|(_, change)| change.row != row);
+    /// One row is gone for good; and with an owner's record all hints that refer to it.
+    pub(crate) fn lose(&mut self, lost: Row) {
+        let goes = |row: &Row| *row == lost || matches!(lost, Row::Record(key) if key == row.key());
+        if let (Row::Record(key), Some(record)) = (lost, self.visible.get(&lost)) {
+            // It may be known to others as durable before this node hears that it is.
+            self.ever.entry(key).or_default().join(record.context());
+        }
+        self.visible.retain(|row, _| !goes(row));
+        self.synced.retain(|row, _| !goes(row));
+        self.unsynced.retain(|(_, change)| !goes(&change.row));
     }
 }
 
