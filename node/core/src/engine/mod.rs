@@ -339,10 +339,11 @@ impl Engine {
     pub fn poll_effect(&mut self) -> Option<Effect> {
         loop {
             let effect = self.effects.pop_front()?;
-            match &effect {
-                Effect::Send { .. } if self.memory.is_silent() => continue,
-                Effect::Send { to, message } => self.peers.sent(*to, message),
-                _ => {}
+            if let Effect::Send { to, message } = &effect {
+                if self.memory.is_silent() {
+                    continue;
+                }
+                self.peers.sent(*to, message);
             }
             return Some(effect);
         }

@@ -102,7 +102,15 @@ impl Cluster {
 
     /// The same, where no hints are kept: owners that are behind stay behind.
     pub(super) fn without_hints(nodes: usize) -> Cluster {
-        Cluster::with(nodes, |config| config.limits.hints = false)
+        Cluster::with_bucket_without_hints(nodes, |_| {})
+    }
+
+    /// The same, with the properties of all buckets changed.
+    pub(super) fn with_bucket_without_hints(nodes: usize, change: impl Fn(&mut BucketProperties)) -> Cluster {
+        Cluster::with(nodes, |config| {
+            config.limits.hints = false;
+            change(&mut config.buckets.defaults);
+        })
     }
 
     /// The same, with each configuration changed.

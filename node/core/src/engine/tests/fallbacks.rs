@@ -1,7 +1,7 @@
 //! Sloppy quorums: who stands in for an owner, and what that counts for.
 
 use super::asks::{failed, get, is_store_hint, put, put_under, read, states, texts, with_options, written};
-use super::cluster::Cluster;
+use super::cluster::{Cluster, config};
 use crate::engine::tests::asks::key;
 use crate::request::{Code, Operation, Outcome, QuorumKind, ReplicaReport, ReplicaState, Role};
 use ReplicaState::{Acked, Down};
@@ -141,18 +141,13 @@ fn an_owner_that_is_slow_while_the_quorum_is_not_met_has_a_fallback_stand_in() {
 
 #[test]
 fn a_fallback_that_has_no_room_refuses_and_the_next_one_is_asked() {
-    let mut cluster = Cluster::with(5, |_| {});
-    let (owners, fallbacks) = cluster.owners_and_fallbacks();
-    let full = cluster.engines[fallbacks[0]].config().clone();
-    let limits = crate::engine::Limits {
-        hint_bytes_max: 60,
-        ..full.limits.clone()
-    };
-    cluster.isolate(fallbacks[0]);
-    cluster.engines[fallbacks[0]] = crate::engine::Engine::new(crate::engine::EngineConfig { limits, ..full });
-    (0..5)
-        .filter(|&n| n != fallbacks[0])
-        .for_each(|n| cluster.connect(n, fallbacks[0]));
+    let (owners, fallbacks) = Cluster::new(5).owners_and_fallbacks();
+    let full = config(5, fallbacks[0], 0).me;
+    let mut cluster = Cluster::with(5, |config| {
+        if config.me == full {
+            config.limits.hint_bytes_max = 60;
+        }
+    });
     cluster.isolate(owners[1]);
     let (_, replicas) = written(cluster.ask(owners[0], all(put(1, "a", None))));
     assert!(states(&replicas).contains(&ReplicaState::HintsFull));

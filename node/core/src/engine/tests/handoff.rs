@@ -76,10 +76,11 @@ fn what_was_under_way_when_the_connection_went_is_delivered_on_the_next_one() {
     let mut cluster = Cluster::new(3);
     cluster.isolate(2);
     written(cluster.ask(0, put(1, "a", None)));
-    cluster.hold(0, 2);
+    cluster.disks[2].holds_loads = true;
     come_back(&mut cluster, 2);
     assert_eq!(cluster.sent_to(0, is_handoff).len(), 1);
     cluster.isolate(2);
+    cluster.release_loads(2);
     assert_eq!(cluster.hinted(0), [2]);
     come_back(&mut cluster, 2);
     assert_eq!(cluster.sent_to(0, is_handoff).len(), 2);
@@ -96,8 +97,8 @@ fn hints_are_found_again_after_a_restart() {
     let away = owners[1];
     cluster.isolate(away);
     written(cluster.ask(owners[0], all(put(1, "a", None))));
-    cluster.crash(fallbacks[0], 99);
-    cluster.disconnect(fallbacks[0], away);
+    let rows = cluster.copy_of(fallbacks[0]);
+    cluster.restart_alone(fallbacks[0], 99, rows);
     assert_eq!(cluster.hinted(fallbacks[0]), [away]);
     come_back(&mut cluster, away);
     assert_eq!(texts(&cluster.record(away)), ["a"]);
@@ -159,13 +160,13 @@ fn a_hint_that_was_made_again_while_it_was_under_way_is_delivered_again() {
     let mut cluster = Cluster::new(3);
     cluster.isolate(2);
     written(cluster.ask(0, put(1, "a", None)));
-    cluster.hold(2, 0);
+    cluster.disks[2].holds_loads = true;
     come_back(&mut cluster, 2);
-    // The answer is under way. Another write is not acknowledged in time, so the hint is made once more.
+    // It is under way. Another write is not acknowledged in time, so the hint is made once more.
     written(cluster.ask(0, put(2, "b", None)));
     cluster.advance(Duration::from_millis(100));
     cluster.sent.clear();
-    cluster.release(2, 0);
+    cluster.release_loads(2);
     assert_eq!(cluster.hinted(0), [2]);
     cluster.advance(Duration::from_secs(1));
     assert_eq!(cluster.sent_to(0, is_handoff), [2]);
@@ -180,13 +181,13 @@ fn a_hint_that_grew_while_it_was_under_way_is_delivered_again() {
     let away = owners[1];
     cluster.isolate(away);
     written(cluster.ask(owners[0], all(put(1, "a", None))));
-    cluster.hold(away, fallbacks[0]);
+    cluster.disks[away].holds_loads = true;
     cluster.connect(away, fallbacks[0]);
     cluster.advance(Duration::ZERO);
     assert_eq!(cluster.sent_to(fallbacks[0], is_handoff).len(), 1);
     // Only the fallback is connected to the owner; the coordinator is not, and sends another write to the fallback.
     written(cluster.ask(owners[0], all(put(2, "b", None))));
-    cluster.release(away, fallbacks[0]);
+    cluster.release_loads(away);
     cluster.advance(Duration::from_secs(1));
     assert_eq!(cluster.sent_to(fallbacks[0], is_handoff).len(), 2);
     assert_eq!(texts(&cluster.record(away)), ["a", "b"]);
