@@ -156,15 +156,9 @@ impl Engine {
         let (id, sync) = (id.0, true);
         if to == self.me {
             let from = self.me;
-<<<<<<< HEAD
-            return self.with_slot(now, &key, Work::Merge { from, id, record, sync: true });
-        }
-        self.send(to, PeerMessage::Replicate(Replicate { id, key, record, sync: true }));
-=======
             return self.with_slot(now, &key, Work::Merge { from, id, record, sync });
         }
         self.send(to, PeerMessage::Replicate(Replicate { id, key, record, sync }));
->>>>>>> 0729260
     }
 
     /// Sends it to as many more owners as are needed, or to all of them.
