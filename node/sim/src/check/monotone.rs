@@ -51,7 +51,7 @@ fn is_promised(case: &Case<'_>, read: &Read) -> bool {
     // An owner that reads its records again asks as many others as are sure to have met every acknowledged write. What was read and not
     // acknowledged it may miss.
     let w = properties.w.unwrap_or(properties.majority());
-    let survives = !options.loses || read.need.all + w < properties.n + 2;
+    let survives = !options.loses || (super::REBUILDS && read.need.all + w < properties.n + 2);
     read.need.strict && !options.forgets && survives && properties.durability == Durability::Durable
 }
 
