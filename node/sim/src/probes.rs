@@ -75,6 +75,8 @@ probes! {
     ScanFailed => "scan failed",
     Reaped => "record reaped",
     Trimmed => "context trimmed",
+    FallbackCoordinated => "fallback coordinated a write",
+    HintStored => "hint stored",
     FallbackCounted => "fallback counted in a quorum",
     HintWentHome => "hint removed after its owner had merged it",
     SlowLoad => "load answered after a later store",

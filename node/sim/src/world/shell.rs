@@ -134,6 +134,9 @@ impl World {
         burst.tickets.push(ticket);
         if let Some(row) = Row::at(place, &self.keys) {
             if let Some((change, mints)) = self.truth.see(&self.history, at, row, payload) {
+                let is_hint = matches!(row, Row::Hint(..)) && payload.is_some();
+                self.probes.hit_if(is_hint, Probe::HintStored);
+                self.probes.hit_if(is_hint && mints, Probe::FallbackCoordinated);
                 burst.changes.push((ticket, change));
                 burst.mints |= mints;
             }
