@@ -145,6 +145,28 @@ impl Record {
         })
     }
 
+    /// When nothing in it is live any more, in milliseconds since 1970: 0 if all of it is deleted, `None` if it holds a value that does not expire.
+    pub fn ends_ms(&self) -> Option<u64> {
+        self.values().next().is_none().then_some(0)
+    }
+
+    /// The lives of which no sibling is live, in order: the context names them only to tell copies of what was overwritten.
+    pub fn idle_lives(&self) -> Vec<u64> {
+        let mut lives = self.context.lives();
+        lives.retain(|&life| !self.siblings.iter().any(|s| s.dot.actor.life == life));
+        lives
+    }
+
+    /// Drops lives from the context, but for those of which a sibling is live. Returns how many actors went. This is no removal and
+    /// no merge: the context shrinks. Only for what is [proved](crate::engine) to be in no other copy.
+    pub fn retire(&mut self, lives: &[u64]) -> usize {
+        let mut idle = self.idle_lives();
+        idle.retain(|life| lives.contains(life));
+        let before = self.context.actors();
+        self.context.retire(&idle);
+        before - self.context.actors()
+    }
+
     /// Bytes of all values, with their content types.
     pub fn value_bytes(&self) -> usize {
         self.siblings.iter().map(|s| s.content.bytes()).sum()

@@ -5,15 +5,24 @@
 
 use super::{Effect, Engine, LoadFailed, Scan, ScanId, ScanPage};
 use crate::time::Instant;
+use quorate_ring::PartitionId;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Something that wakes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Task {}
+pub(super) enum Task {
+    /// Proofs that records can be settled.
+    Settle,
+}
 
 /// Who reads rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Reader {}
+pub(super) enum Reader {
+    /// What waits to be settled in a partition, for the batch with this number.
+    Settle(PartitionId, u64),
+    /// Which partitions have anything that waits to be settled.
+    SettleWalk,
+}
 
 /// Tasks that sleep and scans under way.
 #[derive(Debug, Default)]
@@ -43,6 +52,12 @@ impl Background {
         }
     }
 
+    /// Lets a task sleep until `at`, whatever it slept for, or for ever.
+    pub(super) fn sleep(&mut self, at: Option<Instant>, task: Task) {
+        self.wakes.retain(|&(_, sleeping)| sleeping != task);
+        self.wakes.extend(at.map(|at| (at, task)));
+    }
+
     fn due(&mut self, now: Instant) -> Option<Task> {
         let &(at, _) = self.wakes.first()?;
         if at > now {
@@ -56,7 +71,9 @@ impl Engine {
     /// Lets every task do its part whose time has come.
     pub(super) fn run_tasks(&mut self, now: Instant) {
         while let Some(task) = self.background.due(now) {
-            match task {}
+            match task {
+                Task::Settle => self.settle_tick(now),
+            }
         }
     }
 
@@ -69,9 +86,12 @@ impl Engine {
     }
 
     /// Rows have been read.
-    pub(super) fn scanned(&mut self, _now: Instant, scan: ScanId, _result: Result<ScanPage, LoadFailed>) {
+    pub(super) fn scanned(&mut self, now: Instant, scan: ScanId, result: Result<ScanPage, LoadFailed>) {
         if let Some(reader) = self.background.scans.remove(&scan) {
-            match reader {}
+            match reader {
+                Reader::Settle(partition, batch) => self.settle_page(now, partition, batch, result),
+                Reader::SettleWalk => self.settle_walked(now, result),
+            }
         }
     }
 }

@@ -4,6 +4,7 @@
 //! rings pass a request to and fro; a second try at another owner is the client's to make, under the same request id.
 
 use super::{Engine, Op, OpId, Origin, RequestHandle, Timer};
+use crate::key::Key;
 use crate::message::{Forward, PeerMessage};
 use crate::request::{Code, Failure, Operation, Outcome, ReplicaReport, ReplicaState, Response, Role};
 use crate::time::Instant;
@@ -12,9 +13,17 @@ use quorate_ring::NodeIndex;
 /// A request that another node is carrying out for a client of ours.
 pub(super) struct ForwardOp {
     handle: RequestHandle,
+    key: Key,
     pub(super) to: NodeIndex,
     is_write: bool,
     deadline: Instant,
+}
+
+impl ForwardOp {
+    /// What it is about.
+    pub(super) fn key(&self) -> &Key {
+        &self.key
+    }
 }
 
 impl Engine {
@@ -51,6 +60,7 @@ impl Engine {
             id,
             Op::Forward(ForwardOp {
                 handle,
+                key: operation.key().clone(),
                 to,
                 is_write,
                 deadline,

@@ -44,6 +44,13 @@ pub(super) struct GetOp {
     pub(super) held: usize,
 }
 
+impl GetOp {
+    /// What it is about.
+    pub(super) fn key(&self) -> &Key {
+        &self.key
+    }
+}
+
 impl Engine {
     pub(super) fn start_get(&mut self, now: Instant, origin: Origin, operation: Operation, deadline: Instant) {
         match self.check_get(now, origin, operation, deadline) {

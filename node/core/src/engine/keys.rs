@@ -7,7 +7,7 @@ use super::slots::{LeafChange, Slot, Waiter, Work};
 use super::stored::Stored;
 use super::{Effect, Engine, LoadFailed, StoreTicket, refused};
 use crate::key::Key;
-use crate::message::{Held, PeerMessage, Refusal, ReplicateReply};
+use crate::message::{Held, Objection, PeerMessage, Refusal, ReplicateReply};
 use crate::place::Place;
 use crate::planted;
 use crate::request::ReplicaState;
@@ -90,6 +90,14 @@ impl Engine {
                 Work::Read(op) => waiters.push(Waiter::LocalRead(op, stored.encoded().clone())),
                 Work::Merge { from, id, record } => waiters.push(self.merge(from, id, &record, &mut stored)),
                 Work::Fetch { from, id, have } => waiters.push(self.answer_fetch(from, id, have, &stored)),
+                Work::Weigh { check, at } => {
+                    let is_steady = slot.unsynced.is_none() && *stored.encoded() == before;
+                    self.weigh(now, check, at, &key, Some((&mut stored, is_steady)));
+                }
+                Work::Settle(order) => {
+                    let is_steady = slot.unsynced.is_none() && *stored.encoded() == before;
+                    self.settle(now, &order, &mut stored, is_steady);
+                }
             }
         }
         if *stored.encoded() != before {
@@ -100,6 +108,7 @@ impl Engine {
                 place: place.clone(),
                 payload: (!stored.is_empty()).then(|| stored.payload()),
             });
+            self.settle_changed(now, &place, &mut stored);
         }
         let encoded = stored.encoded().clone();
         slot.stored = Some(stored);
@@ -179,6 +188,8 @@ impl Engine {
                 self.send(from, PeerMessage::ReplicateReply(ReplicateReply { id, result }));
             }
             Work::Fetch { from, id, .. } => self.send_held(from, id, Err(Refusal::ReadFailed)),
+            Work::Weigh { check, at } => self.weighed(check, at, Err(Some(Objection::Unreadable))),
+            Work::Settle(_) => {}
         }
     }
 }

@@ -27,6 +27,7 @@ mod peers;
 mod put;
 mod replica;
 mod rules;
+mod settle;
 mod slots;
 mod stored;
 mod tally;
@@ -36,6 +37,7 @@ mod vnodes;
 mod tests;
 
 pub use io::{Effect, Input, LoadFailed, LoadId, RequestHandle, Scan, ScanId, ScanPage, ScanRows, StoreTicket};
+pub use settle::SettleStatus;
 
 use crate::bucket::BucketTable;
 use crate::key::Key;
@@ -50,6 +52,7 @@ use gate::Gate;
 use ops::{Op, OpId, Ops};
 use peers::Peers;
 use quorate_ring::{NodeId, NodeIndex, Ring};
+use settle::Settling;
 use slots::{Slots, Work};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -111,6 +114,9 @@ pub struct Limits {
     /// Between the two rounds of the proof that a record can be settled. Longer than a connection's idle timeout, so that what a process
     /// that ended had sent has arrived or never will.
     pub settle_after: Duration,
+    /// How long a record waits before that proof begins, by the wall clock. Its overwritten writes are recognised when they are sent again until
+    /// it is settled, so for at least this long.
+    pub settle_age: Duration,
     /// Records that the scrub reads a second.
     pub scrub_per_second: u32,
 }
@@ -132,6 +138,7 @@ impl Default for Limits {
             exchange: true,
             exchange_every: Duration::from_secs(300),
             settle_after: Duration::from_secs(8),
+            settle_age: Duration::from_secs(60),
             scrub_per_second: 1000,
         }
     }
@@ -233,6 +240,7 @@ pub struct Engine {
     trees: Trees,
     dirty: Dirty,
     background: Background,
+    settling: Settling,
     ops: Ops,
     timers: BTreeSet<(Instant, OpId, Timer)>,
     next_op: OpId,
@@ -258,6 +266,7 @@ impl Engine {
             trees: Trees::new(config.ring.partition_bits()),
             dirty: Dirty::default(),
             background: Background::default(),
+            settling: Settling::default(),
             ops: Ops::default(),
             timers: BTreeSet::new(),
             next_op,
@@ -300,6 +309,7 @@ impl Engine {
         }
         self.fire(now);
         self.run_tasks(now);
+        self.settle_go_on(now);
     }
 
     /// The next thing to do, if there is one.
@@ -345,6 +355,7 @@ impl Engine {
     }
 
     fn message(&mut self, now: Instant, from: NodeIndex, message: PeerMessage) {
+        self.settle_overhear(&message);
         match message {
             PeerMessage::Replicate(m) => self.replicate(now, from, m),
             PeerMessage::Fetch(m) => self.fetch(now, from, m),
@@ -368,6 +379,9 @@ impl Engine {
                 self.peers.answered(from);
                 self.forward_answer(from, OpId(m.id), m.response);
             }
+            PeerMessage::SettleAsk(m) => self.settle_asked(now, from, m),
+            PeerMessage::SettleReply(m) => self.settle_answer(now, from, m),
+            PeerMessage::Reap(m) => self.settle_proved(now, from, m),
             // Each comes to its own place with what it is for.
             PeerMessage::Greeting(_)
             | PeerMessage::StoreHint(_)
@@ -377,10 +391,7 @@ impl Engine {
             | PeerMessage::TreeAsk(_)
             | PeerMessage::TreeReply(_)
             | PeerMessage::Pull(_)
-            | PeerMessage::PullReply(_)
-            | PeerMessage::SettleAsk(_)
-            | PeerMessage::SettleReply(_)
-            | PeerMessage::Reap(_) => {}
+            | PeerMessage::PullReply(_) => {}
         }
     }
 

@@ -6,6 +6,7 @@
 use super::forward::ForwardOp;
 use super::get::GetOp;
 use super::put::PutOp;
+use crate::key::Key;
 use quorate_ring::NodeIndex;
 use std::collections::BTreeMap;
 
@@ -28,6 +29,15 @@ impl Op {
             Op::Put(op) => op.tally.owes(node),
             Op::Get(op) => op.tally.owes(node),
             Op::Forward(op) => op.to == node,
+        }
+    }
+
+    /// The key that it is about.
+    pub(super) fn key(&self) -> &Key {
+        match self {
+            Op::Put(op) => op.key(),
+            Op::Get(op) => op.key(),
+            Op::Forward(op) => op.key(),
         }
     }
 

@@ -55,6 +55,13 @@ enum Stage {
     Sent { context: Bytes, view: Option<View> },
 }
 
+impl PutOp {
+    /// What it is about.
+    pub(super) fn key(&self) -> &Key {
+        &self.key
+    }
+}
+
 impl Engine {
     pub(super) fn start_put(&mut self, now: Instant, origin: Origin, operation: Operation, deadline: Instant) {
         match self.check_put(now, origin, operation, deadline) {

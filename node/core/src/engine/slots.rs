@@ -10,6 +10,7 @@
 //! record, and the second store would silently undo the first.
 
 use super::StoreTicket;
+use super::settle::Order;
 use super::stored::Stored;
 use super::{LoadId, OpId};
 use crate::message::{Held, Refusal};
@@ -44,6 +45,15 @@ pub(super) enum Work {
         /// Hash of what it has.
         have: Option<u64>,
     },
+    /// Look whether anything stands against settling it.
+    Weigh {
+        /// For which check.
+        check: u64,
+        /// As which of its records.
+        at: u16,
+    },
+    /// Settle it, if it is still what was proved.
+    Settle(Box<Order>),
 }
 
 /// Something to say once a row is on disk as it is now.

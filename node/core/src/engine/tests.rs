@@ -14,4 +14,5 @@ mod peers;
 mod quorums;
 mod reads;
 mod retries;
+mod settling;
 mod siblings;

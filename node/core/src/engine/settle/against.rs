@@ -1,0 +1,42 @@
+//! What stands against settling a record: everything that this node has and that may still carry an older copy of it to an owner.
+//!
+//! All of it is asked here, in one place. What arrives for a row in memory needs no question: a record is weighed in its own slot, so
+//! what came before is merged by then, and what comes later ends the watch.
+
+use crate::engine::Engine;
+use crate::engine::OpId;
+use crate::key::Key;
+use crate::message::{Held, Objection, PeerMessage};
+use crate::record::Record;
+
+impl Engine {
+    /// Whether this node has something that stands against settling a key, and what.
+    pub(super) fn stands_against(&self, key: &Key) -> Option<Objection> {
+        let token = key.token();
+        let is_of_key = |other: &Key| other.token() == token && other == key;
+        // Requests that this node coordinates, or has passed on. A request that has ended may still be pending where it was sent to; what was sent and
+        // not answered over a living connection, whatever its deadline, is asked about here too, as are hints, queued repairs and exchanges.
+        if self.ops.iter().any(|(_, op)| is_of_key(op.key())) {
+            return Some(Objection::UnderWay);
+        }
+        None
+    }
+
+    /// Takes note of what a message brings: a copy that is not the record that is watched may be sent on from here.
+    pub(in crate::engine) fn settle_overhear(&mut self, message: &PeerMessage) {
+        if self.settling.watches.is_empty() {
+            return;
+        }
+        match message {
+            PeerMessage::StoreHint(m) => self.settling.watches.end(&m.key),
+            PeerMessage::FetchReply(m) => {
+                if let (Ok(Held::Record(record)), Some(op)) = (&m.result, self.ops.get(&OpId(m.id))) {
+                    let hash = Record::hash_encoded(record);
+                    self.settling.watches.came(op.key(), hash);
+                }
+            }
+            // What an owner merges is taken in at once: it changes the owner's record, which ends the watch, or it is gone.
+            _ => {}
+        }
+    }
+}
