@@ -96,7 +96,7 @@ impl Engine {
                 }
                 Work::Settle(order) => {
                     let is_steady = slot.unsynced.is_none() && *stored.encoded() == before;
-                    self.settle(now, &order, &mut stored, is_steady);
+                    self.settle(&order, &mut stored, is_steady);
                 }
             }
         }
@@ -108,7 +108,7 @@ impl Engine {
                 place: place.clone(),
                 payload: (!stored.is_empty()).then(|| stored.payload()),
             });
-            self.settle_changed(now, &place, &mut stored);
+            self.settle_changed(&place, &mut stored);
         }
         let encoded = stored.encoded().clone();
         slot.stored = Some(stored);

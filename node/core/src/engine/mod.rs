@@ -241,6 +241,8 @@ pub struct Engine {
     dirty: Dirty,
     background: Background,
     settling: Settling,
+    /// The time of day at the present input, in milliseconds since 1970.
+    wall_ms: u64,
     ops: Ops,
     timers: BTreeSet<(Instant, OpId, Timer)>,
     next_op: OpId,
@@ -267,6 +269,7 @@ impl Engine {
             dirty: Dirty::default(),
             background: Background::default(),
             settling: Settling::default(),
+            wall_ms: config.wall_ms,
             ops: Ops::default(),
             timers: BTreeSet::new(),
             next_op,
@@ -278,6 +281,7 @@ impl Engine {
 
     /// Takes in one thing that happened at `now`.
     pub fn handle(&mut self, now: Instant, input: Input) {
+        self.wall_ms = self.config.wall_ms.saturating_add(now.0 / 1000);
         match input {
             Input::Request {
                 handle,

@@ -12,7 +12,7 @@
 //!
 //! Request ids are looked up before minting: a retry of a write that is here already is only sent to the owners again.
 
-use super::rules::{Refused, check_room, check_size, covered, disk_refuses, write_quorum};
+use super::rules::{Refused, check_room, check_size, covered, disk_refuses, expires_ms, write_quorum};
 use super::stored::Stored;
 use super::tally::{Tally, Verdict};
 use super::{Engine, Op, OpId, Origin, Timer};
@@ -191,7 +191,7 @@ impl Engine {
                 return Err(Refused::Because(Failure::not_applied(Code::IdempotencyReuse, detail)));
             }
             Known::New => {
-                let covered = covered(properties, op.seen.as_ref(), op.retry, record)?;
+                let covered = covered(properties, op.seen.as_ref(), op.retry, record, self.wall_ms)?;
                 check_room(properties, record, &covered, &content)?;
                 let partition = self.config.ring.partition_of(key.token());
                 let dot = self.vnodes.mint(partition, stored)?;
@@ -201,6 +201,7 @@ impl Engine {
                     dot,
                     request,
                     basis,
+                    expires_ms: expires_ms(properties, &content, self.wall_ms),
                     content,
                 };
                 record.write(&covered, sibling);
@@ -334,13 +335,14 @@ impl Engine {
 
     /// The record as clients see it.
     pub(super) fn view(&self, record: &Record, key: &Key) -> View {
-        let value = |content: &Content| match content {
-            Content::Value(value) => Some(value.clone()),
-            Content::Tombstone => None,
+        // What has expired reads as deleted.
+        let value = |sibling: &Sibling| match &sibling.content {
+            Content::Value(value) if sibling.is_live(self.wall_ms) => Some(value.clone()),
+            _ => None,
         };
         View {
             context: (!record.is_empty()).then(|| self.config.context_keys.seal(&Seen::all_of(record), key)),
-            siblings: record.siblings().iter().map(|s| value(&s.content)).collect(),
+            siblings: record.siblings().iter().map(value).collect(),
             live_hash: record.live_hash(),
         }
     }

@@ -55,7 +55,7 @@ mod weigh;
 pub use status::SettleStatus;
 
 pub(super) use answer::Order;
-pub(super) use queue::Want;
+pub(super) use queue::{SKEW_MS, Want};
 
 use super::Engine;
 use crate::planted;
@@ -131,10 +131,5 @@ impl Engine {
         let next = batch.into_iter().chain(queued.filter(|_| !is_full)).min();
         let at = next.filter(|_| self.settles());
         self.background.sleep(at, super::background::Task::Settle);
-    }
-
-    /// The time of day, in milliseconds since 1970.
-    pub(super) fn wall_ms(&self, now: Instant) -> u64 {
-        self.config.wall_ms.saturating_add(now.0 / 1000)
     }
 }

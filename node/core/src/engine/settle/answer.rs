@@ -68,7 +68,7 @@ impl Engine {
         stored: Option<(&mut Stored, bool)>,
     ) -> Option<Objection> {
         if let Some((stored, is_steady)) = stored {
-            let objection = self.differs(now, candidate, stored, is_steady);
+            let objection = self.differs(candidate, stored, is_steady);
             if objection.is_some() {
                 return objection;
             }
@@ -91,7 +91,7 @@ impl Engine {
     }
 
     /// Whether an owner holds anything but the very record, synced, and with nothing live in what is to go.
-    fn differs(&self, now: Instant, candidate: &Candidate, stored: &mut Stored, is_steady: bool) -> Option<Objection> {
+    fn differs(&self, candidate: &Candidate, stored: &mut Stored, is_steady: bool) -> Option<Objection> {
         // An owner that has lost its memory, and has not read everything again, does not know what it should hold: it objects here.
         if Record::hash_encoded(stored.encoded()) != candidate.hash {
             return Some(Objection::Differs);
@@ -104,14 +104,14 @@ impl Engine {
         };
         match Want::of(record) {
             _ if !candidate.retire.is_empty() => None,
-            Want::Drop { ends_ms } if self.has_ended(now, ends_ms) => None,
+            Want::Drop { ends_ms } if self.has_ended(ends_ms) => None,
             _ => Some(Objection::NotExpired),
         }
     }
 
     /// Whether what expires at a time of day has surely expired, by this node's clock.
-    fn has_ended(&self, now: Instant, ends_ms: u64) -> bool {
-        ends_ms == 0 || ends_ms.saturating_add(SKEW_MS) <= self.wall_ms(now)
+    fn has_ended(&self, ends_ms: u64) -> bool {
+        ends_ms == 0 || ends_ms.saturating_add(SKEW_MS) <= self.wall_ms
     }
 
     /// What is to go of a record that waits, as the asker sees it. That is the asker's own answer to the first round, too.
@@ -131,7 +131,7 @@ impl Engine {
                 self.settle_unqueue(key);
                 return Err(None);
             }
-            Want::Drop { ends_ms } if !self.has_ended(now, ends_ms) => return Err(None),
+            Want::Drop { ends_ms } if !self.has_ended(ends_ms) => return Err(None),
             Want::Drop { .. } => Vec::new(),
             Want::Trim => {
                 let mut lives = record.idle_lives();
@@ -174,9 +174,9 @@ impl Engine {
     }
 
     /// Settles a record, if it is still what was proved.
-    pub(in crate::engine) fn settle(&mut self, now: Instant, order: &Order, stored: &mut Stored, is_steady: bool) {
+    pub(in crate::engine) fn settle(&mut self, order: &Order, stored: &mut Stored, is_steady: bool) {
         let candidate = &order.candidate;
-        if !self.is_proved(order.proof, candidate) || self.differs(now, candidate, stored, is_steady).is_some() {
+        if !self.is_proved(order.proof, candidate) || self.differs(candidate, stored, is_steady).is_some() {
             self.counters.settle_refused += 1;
             return;
         }

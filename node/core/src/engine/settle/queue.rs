@@ -30,7 +30,7 @@ const PAGE_PAUSE: Duration = Duration::from_millis(100);
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// By how much the owners' clocks may differ: a value that has expired is settled this much later.
-pub(super) const SKEW_MS: u64 = 60_000;
+pub(in crate::engine) const SKEW_MS: u64 = 60_000;
 
 /// What a record asks for, by its bytes alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +105,7 @@ struct Led {
 /// What the present pass over a partition's rows has met.
 #[derive(Debug, Default)]
 struct Pass {
+    pages: u32,
     rows: u64,
     dropped: u64,
     tried: bool,
@@ -147,7 +148,8 @@ impl Led {
             }
         };
         match again.into_iter().chain(pass.ready).min() {
-            Some(at) => self.at = at.max(now + PAGE_PAUSE),
+            // Of values that expire one by one there is always one that is next: most of the time is for others.
+            Some(at) => self.at = at.max(now + PAGE_PAUSE * (4 * pass.pages).max(1)),
             None => return false,
         }
         true
@@ -238,6 +240,7 @@ impl Queue {
         let led = self.led.get_mut(&partition)?;
         let (mut taken, mut bytes) = (Vec::new(), 0);
         led.after = None;
+        led.pass.pages += 1;
         for (at, (key, payload)) in page.rows.iter().enumerate() {
             led.pass.rows += 1;
             // A damaged row still names its key.
@@ -293,7 +296,7 @@ impl Queue {
 
 impl Engine {
     /// A row has changed. What was watched is watched no longer; and a record that has begun to wait, or waits no longer, gets or loses its row.
-    pub(in crate::engine) fn settle_changed(&mut self, now: Instant, place: &Place, stored: &mut Stored) {
+    pub(in crate::engine) fn settle_changed(&mut self, place: &Place, stored: &mut Stored) {
         if let Some(key) = place.key() {
             self.settling.watches.end(key);
         }
@@ -303,17 +306,19 @@ impl Engine {
             Want::Nothing if before == Want::Nothing => {}
             Want::Nothing => self.settle_unqueue(key),
             Want::Trim if before == Want::Trim => {}
-            Want::Trim => self.settle_queue(now, key, 0, before == Want::Nothing),
-            Want::Drop { ends_ms } => self.settle_queue(now, key, ends_ms, before == Want::Nothing),
+            Want::Trim => self.settle_queue(key, 0, before == Want::Nothing),
+            Want::Drop { ends_ms } => self.settle_queue(key, ends_ms, before == Want::Nothing),
         }
     }
 
-    fn settle_queue(&mut self, now: Instant, key: &Key, ends_ms: u64, is_new: bool) {
-        let since_ms = self.wall_ms(now);
-        let row = Row { since_ms, ends_ms };
+    fn settle_queue(&mut self, key: &Key, ends_ms: u64, is_new: bool) {
+        let row = Row {
+            since_ms: self.wall_ms,
+            ends_ms,
+        };
         self.store_plain(Place::Settle(key.clone()), Some(row.encode()));
         if let Some(partition) = self.leads(key) {
-            let at = self.ready_at(now, &row);
+            let at = self.ready_at(&row);
             self.settling.queue.add(partition, at, is_new);
             self.settle_wake();
         }
@@ -334,9 +339,9 @@ impl Engine {
     }
 
     /// When the proof for a row may begin.
-    fn ready_at(&self, now: Instant, row: &Row) -> Instant {
+    fn ready_at(&self, row: &Row) -> Instant {
         let age_ms = u64::try_from(self.config.limits.settle_age.as_millis()).unwrap_or(u64::MAX);
-        let ready_ms = row.ready_ms(self.wall_ms(now), age_ms);
+        let ready_ms = row.ready_ms(self.wall_ms, age_ms);
         Instant(ready_ms.saturating_sub(self.config.wall_ms).saturating_mul(1000))
     }
 
@@ -362,7 +367,7 @@ impl Engine {
         let mut queue = std::mem::take(&mut self.settling.queue);
         let ready = |payload: &Bytes| {
             let row = postcard::from_bytes::<Row>(payload);
-            row.map_or(Instant(0), |row| self.ready_at(now, &row))
+            row.map_or(Instant(0), |row| self.ready_at(&row))
         };
         let taken = queue.take(now, partition, page, ready);
         self.settling.queue = queue;
