@@ -94,10 +94,14 @@ pub struct NamedReplica {
     pub elapsed: Duration,
 }
 
-/// `n2 timed out after 500 ms`, `n3 is down`.
+/// `n2 timed out after 500 ms`, `n3 is down`, `n4 (fallback) is overloaded`.
 impl fmt::Display for NamedReplica {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.node, self.state)?;
+        let role = match self.role {
+            Role::Primary => "",
+            Role::Fallback => " (fallback)",
+        };
+        write!(f, "{}{role} {}", self.node, self.state)?;
         match self.state {
             ReplicaState::TimedOut | ReplicaState::Waiting => write!(f, " after {} ms", self.elapsed.as_millis()),
             _ => Ok(()),

@@ -23,9 +23,10 @@ use crate::tls::{self, Credentials, Identity, NodeTlsError};
 use crate::transport::{self, BlockList, Local, close};
 use quorate_client::quic;
 use quorate_core::bucket::VALUE_BYTES_MAX;
-use quorate_core::engine::{Engine, EngineConfig};
+use quorate_core::engine::{Boot, Engine, EngineConfig};
 use quorate_core::message::HEADER_BYTES;
-use quorate_storage::{Batch, OpenError, RocksOptions, RocksStorage, Storage, StorageError};
+use quorate_core::place::Place;
+use quorate_storage::{Batch, Column, OpenError, RocksOptions, RocksStorage, ScanLimit, Storage, StorageError};
 use rand::TryRngCore;
 use std::collections::BTreeSet;
 use std::io;
@@ -103,8 +104,9 @@ pub fn run(config: NodeConfig, options: RunOptions) -> Result<(), NodeError> {
     let http = listen("HTTP", config.listen.http)?;
     let admin = listen("admin", config.listen.admin)?;
     let storage = Arc::new(open_storage(&config)?);
-    let engine = new_engine(&config)?;
-    let syncer = Syncer::start(storage.clone()).map_err(system("starting the sync thread"))?;
+    let engine = new_engine(&config, &storage)?;
+    let flush_interval = Duration::from_millis(config.limits.flush_interval_ms);
+    let syncer = Syncer::start(storage.clone(), flush_interval).map_err(system("starting the sync thread"))?;
     let metrics = Arc::new(Metrics::new());
     let (handle, commands) = NodeHandle::new(engine.config().ring.clone());
     let (stop, stopping) = watch::channel(false);
@@ -181,12 +183,37 @@ fn open_storage(config: &NodeConfig) -> Result<RocksStorage, NodeError> {
     Ok(storage)
 }
 
-fn new_engine(config: &NodeConfig) -> Result<Engine, NodeError> {
+/// Begins a start of the data directory: its generation is on disk before anything else happens.
+fn boot(storage: &RocksStorage) -> Result<Boot, NodeError> {
+    let row = Place::Own.row();
+    let last = storage.get_row(Column::Meta, row.token, &row.key)?;
+    let boot =
+        Boot::next(last.as_deref()).map_err(|error| system("reading the node's note")(io::Error::other(error)))?;
+    let mut batch = Batch::new();
+    batch.put(Column::Meta, row.token, &row.key, &boot.note());
+    storage.apply(&mut batch)?;
+    storage.sync()?;
+    Ok(boot)
+}
+
+/// Hands the engine the notes that its last process left.
+fn restore_notes(engine: &mut Engine, storage: &RocksStorage) -> Result<(), NodeError> {
+    let page = storage.scan(Column::Meta, 0..=0, None, ScanLimit::rows(usize::MAX))?;
+    for row in page.rows {
+        if let Some(place) = Place::note_in(&row.key) {
+            let restored = engine.restore_note(place, &row.payload?);
+            restored.map_err(|error| system("reading notes about peers")(io::Error::other(error)))?;
+        }
+    }
+    Ok(())
+}
+
+fn new_engine(config: &NodeConfig, storage: &RocksStorage) -> Result<Engine, NodeError> {
     let mut seed = [0; 32];
     rand::rngs::OsRng
         .try_fill_bytes(&mut seed)
         .map_err(|error| system("reading the system's randomness")(io::Error::other(error)))?;
-    Ok(Engine::new(EngineConfig {
+    let mut engine = Engine::new(EngineConfig {
         me: config.id,
         ring: Arc::new(config.ring()),
         seed,
@@ -196,7 +223,10 @@ fn new_engine(config: &NodeConfig) -> Result<Engine, NodeError> {
         wall_ms: std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
             .map_or(0, |since| since.as_millis() as u64),
-    }))
+        boot: boot(storage)?,
+    });
+    restore_notes(&mut engine, storage)?;
+    Ok(engine)
 }
 
 /// Opens the QUIC endpoint and starts to accept and dial.
@@ -220,7 +250,7 @@ fn open_transport(config: &NodeConfig, shard: &Rc<Shard>, options: RunOptions) -
         cluster: config.cluster.clone(),
         id: config.id,
         ring: Arc::new(config.ring()),
-        settings: settings_digest(config),
+        settings: config.settings_digest(),
         client_frame_max: VALUE_BYTES_MAX as usize + REQUEST_BYTES + HEADER_BYTES,
         clients_max: config.limits.client_connections_max,
     });
@@ -229,21 +259,6 @@ fn open_transport(config: &NodeConfig, shard: &Rc<Shard>, options: RunOptions) -
     transport::dial_peers(shard, &endpoint, &dialing, &local);
     tokio::task::spawn_local(transport::accept(shard.clone(), endpoint.clone(), local));
     Ok(endpoint)
-}
-
-/// A digest of everything that all nodes of a cluster must agree on: members, buckets, and the key that seals contexts.
-fn settings_digest(config: &NodeConfig) -> u64 {
-    let buckets = config.bucket_table();
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&config.ring().digest().to_le_bytes());
-    hasher.update(&config.context_keys().fingerprint());
-    let named: Vec<_> = buckets.named.iter().collect();
-    hasher.update(&serde_json::to_vec(&(buckets.defaults, named)).expect("bucket properties are plain data"));
-    u64::from_le_bytes(
-        hasher.finalize().as_bytes()[..8]
-            .try_into()
-            .expect("a hash has 32 bytes"),
-    )
 }
 
 /// Starts the thread that serves HTTP. It ends after `stopping` turns true and its connections have drained.

@@ -20,10 +20,10 @@ use crate::syncer::Syncer;
 use crate::transport::{Outbox, close};
 use bytes::Bytes;
 use cache::RecordCache;
+use quorate_core::bucket::Durability;
 use quorate_core::engine::{
     Effect, Engine, Input, LoadFailed, LoadId, RequestHandle, Scan, ScanId, ScanPage, ScanRows, StoreTicket,
 };
-use quorate_core::key::Key;
 use quorate_core::message::{
     Message, PeerMessage, Query, QueryAnswer, QueryReply, QueryRequest, Request, RequestReply,
 };
@@ -343,6 +343,13 @@ impl Inner {
             Effect::Load { load, place } => self.load(load, &place),
             Effect::Scan { scan, what } => self.scan(scan, &what),
             Effect::Store { ticket, place, payload } => self.store(ticket, place, payload),
+            Effect::Rebuild { reason } => {
+                tracing::error!(
+                    reason,
+                    "stopping at once: set the data directory aside, and start with an empty one"
+                );
+                std::process::abort();
+            }
         }
     }
 
@@ -458,10 +465,19 @@ impl Inner {
         }
     }
 
+    /// Whether something waits for this store to be durable. Keys of buckets of relaxed durability are acknowledged without.
+    fn is_waited_for(&self, place: &Place) -> bool {
+        let buckets = &self.engine.config().buckets;
+        place
+            .key()
+            .is_none_or(|key| buckets.of(key.bucket()).durability == Durability::Durable)
+    }
+
     /// Applies the stores of this burst.
     fn apply(&mut self) {
         let mut stores = std::mem::take(&mut self.stores);
         let last = stores.last().expect("apply is called with stores").0;
+        let somebody_waits = stores.iter().any(|(_, place)| self.is_waited_for(place));
         for (token, n, sum) in self.engine.take_leaves() {
             self.batch.put(Column::Leaf, token, &[n], &sum.to_le_bytes());
         }
@@ -483,7 +499,10 @@ impl Inner {
                 std::process::abort();
             }
         }
-        self.syncer.request(last);
+        match somebody_waits {
+            true => self.syncer.request(last),
+            false => self.syncer.request_lazily(last),
+        }
         stores.clear();
         self.stores = stores;
     }

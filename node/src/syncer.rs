@@ -4,6 +4,9 @@
 //! over, and says how far that has come. So one fsync stands for everything that was written while the one before it ran, and
 //! the data loop never waits for the disk. Rejected: an fsync for each batch on the data loop; keep-alives would wait behind it.
 //!
+//! Writes to buckets of relaxed durability are acknowledged without it, so they do not wake the thread at once: they are synced with the
+//! next write that somebody waits for, or after the flush interval.
+//!
 //! A failed fsync stops the process at once: what is on disk is then anybody's guess, and acknowledging more on top of it would be
 //! a lie. After a restart the log says what survived.
 
@@ -12,6 +15,7 @@ use quorate_storage::Storage;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{JoinHandle, Thread};
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 /// Where the data loop and the sync thread meet.
@@ -19,8 +23,12 @@ use tokio::sync::Notify;
 struct Shared {
     /// The newest store that was applied.
     applied: AtomicU64,
+    /// The newest store that somebody waits for.
+    urgent: AtomicU64,
     /// The newest store that is durable.
     durable: AtomicU64,
+    /// The thread knows that something is applied that nobody waits for.
+    lazy: AtomicBool,
     /// Syncs so far.
     syncs: AtomicU64,
     stopping: AtomicBool,
@@ -38,12 +46,15 @@ pub(crate) struct Syncer {
 
 impl Syncer {
     /// Starts the thread.
-    pub(crate) fn start<S: Storage + Send + Sync + 'static>(storage: Arc<S>) -> std::io::Result<Syncer> {
+    pub(crate) fn start<S: Storage + Send + Sync + 'static>(
+        storage: Arc<S>,
+        flush_interval: Duration,
+    ) -> std::io::Result<Syncer> {
         let shared = Arc::new(Shared::default());
         let theirs = shared.clone();
         let join = std::thread::Builder::new()
             .name("sync".into())
-            .spawn(move || sync_loop(&*storage, &theirs))?;
+            .spawn(move || sync_loop(&*storage, &theirs, flush_interval))?;
         Ok(Syncer {
             thread: join.thread().clone(),
             join: Some(join),
@@ -53,8 +64,17 @@ impl Syncer {
 
     /// Says that all stores up to `ticket` are applied (or were refused), and wants them durable.
     pub(crate) fn request(&self, ticket: StoreTicket) {
+        self.shared.urgent.store(ticket.0, Ordering::Release);
         self.shared.applied.store(ticket.0, Ordering::Release);
         self.thread.unpark();
+    }
+
+    /// The same, and it may take as long as the flush interval: nobody waits for it.
+    pub(crate) fn request_lazily(&self, ticket: StoreTicket) {
+        self.shared.applied.store(ticket.0, Ordering::Release);
+        if !self.shared.lazy.swap(true, Ordering::AcqRel) {
+            self.thread.unpark();
+        }
     }
 
     /// Waits until more is durable than before; a call that was missed is remembered.
@@ -85,23 +105,41 @@ impl Syncer {
     }
 }
 
-fn sync_loop(storage: &dyn Storage, shared: &Shared) {
+fn sync_loop(storage: &dyn Storage, shared: &Shared, flush_interval: Duration) {
     let mut done = 0;
+    // When what nobody waits for is synced, if there is something.
+    let mut flush_at: Option<Instant> = None;
     loop {
         let stopping = shared.stopping.load(Ordering::Acquire);
+        let urgent = shared.urgent.load(Ordering::Acquire) > done;
         let applied = shared.applied.load(Ordering::Acquire);
         if applied == done {
             if stopping {
                 return;
             }
-            std::thread::park();
+            // The mark may be of a store that the last sync covered. With it gone, the next store wakes us again.
+            shared.lazy.swap(false, Ordering::AcqRel);
+            if shared.applied.load(Ordering::Acquire) == done {
+                std::thread::park();
+            }
             continue;
         }
+        if !urgent && !stopping {
+            let now = Instant::now();
+            let at = *flush_at.get_or_insert(now + flush_interval);
+            if now < at {
+                std::thread::park_timeout(at - now);
+                continue;
+            }
+        }
+        shared.lazy.swap(false, Ordering::AcqRel);
+        let applied = shared.applied.load(Ordering::Acquire);
         if let Err(error) = storage.sync() {
             tracing::error!(%error, "stopping at once: writes that are not acknowledged yet may be lost, acknowledged ones are safe");
             std::process::abort();
         }
         done = applied;
+        flush_at = None;
         shared.syncs.fetch_add(1, Ordering::Relaxed);
         shared.durable.store(applied, Ordering::Release);
         shared.progress.notify_one();
@@ -114,26 +152,60 @@ mod tests {
     use super::*;
     use quorate_storage::{Batch, RocksOptions, RocksStorage};
 
-    #[tokio::test]
-    async fn what_was_applied_becomes_durable_and_stop_waits_for_the_rest() {
+    /// A store in a directory that goes with the guard.
+    fn storage() -> (tempfile::TempDir, Arc<RocksStorage>) {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("data");
         let options = RocksOptions {
             reserve_bytes: 0,
             ..RocksOptions::default()
         };
-        let storage = Arc::new(RocksStorage::open(&path, &options).unwrap());
-        let mut syncer = Syncer::start(storage.clone()).unwrap();
+        let storage = RocksStorage::open(&directory.path().join("data"), &options).unwrap();
+        (directory, Arc::new(storage))
+    }
+
+    async fn until_durable(syncer: &Syncer, ticket: u64) {
+        while syncer.durable() < StoreTicket(ticket) {
+            syncer.progress().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_applied_becomes_durable_and_stop_waits_for_the_rest() {
+        let (_directory, storage) = storage();
+        let mut syncer = Syncer::start(storage.clone(), Duration::from_secs(3600)).unwrap();
         let mut batch = Batch::new();
         batch.put_record(1, b"key", b"payload");
         storage.apply(&mut batch).unwrap();
         syncer.request(StoreTicket(1));
-        while syncer.durable() < StoreTicket(1) {
-            syncer.progress().await;
-        }
+        until_durable(&syncer, 1).await;
         syncer.request(StoreTicket(2));
         syncer.stop();
         assert_eq!(syncer.durable(), StoreTicket(2));
         assert_eq!(syncer.syncs(), 2);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_is_synced_with_what_somebody_does_or_after_the_interval() {
+        let (_directory, storage) = storage();
+        let mut syncer = Syncer::start(storage.clone(), Duration::from_secs(3600)).unwrap();
+        syncer.request_lazily(StoreTicket(1));
+        syncer.request_lazily(StoreTicket(2));
+        assert_eq!(syncer.syncs(), 0);
+        syncer.request(StoreTicket(3));
+        until_durable(&syncer, 3).await;
+        assert_eq!(syncer.syncs(), 1);
+        syncer.request_lazily(StoreTicket(4));
+        syncer.stop();
+        assert_eq!(
+            (syncer.durable(), syncer.syncs()),
+            (StoreTicket(4), 2),
+            "stopping syncs all"
+        );
+
+        let syncer = Syncer::start(storage, Duration::from_millis(1)).unwrap();
+        syncer.request_lazily(StoreTicket(1));
+        until_durable(&syncer, 1).await;
+        syncer.request_lazily(StoreTicket(2));
+        until_durable(&syncer, 2).await;
     }
 }

@@ -1,13 +1,14 @@
 //! Connections: who may come in, who is dialed, and what runs on each.
 //!
 //! Every pair of nodes shares one connection, dialed by the one with the smaller id, with one long-lived stream of frames ([`Outbox`]
-//! on the way out, one reader on the way in). Clients dial any node and use theirs the same way. A connection starts with a hello
+//! on the way out, one reader on the way in), and with short streams for frames that are large or that nobody waits for. Clients dial any node and use theirs the same way. A connection starts with a hello
 //! and a welcome; the certificate says who somebody is, and the hello has to agree with it. What comes after is handed to
 //! the [`Shard`](crate::shard::Shard) a burst at a time.
 //!
 //! Nothing here retries a message. When a connection is lost, so is all that was under way on it, and the engine is told.
 
 mod block;
+mod bulk;
 mod dial;
 mod endpoint;
 mod link;
@@ -15,6 +16,7 @@ mod outbox;
 mod serve;
 
 pub(crate) use block::BlockList;
+pub(crate) use bulk::IN_FLIGHT_MAX as BULK_IN_FLIGHT_MAX;
 pub(crate) use dial::dial_peers;
 pub(crate) use endpoint::open as open_endpoint;
 pub(crate) use link::Sink;

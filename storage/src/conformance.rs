@@ -348,6 +348,7 @@ macro_rules! conformance_suite {
             a_restart_keeps_everything
             rows_of_one_name_in_different_columns_are_different_rows
             a_scan_keeps_to_its_column
+            a_count_is_of_one_column_and_range_in_keys_and_payloads
             a_corrupt_row_of_any_column_is_an_error_that_names_it
             a_corrupt_row_of_any_column_can_be_overwritten_or_deleted
             a_record_set_aside_is_listed_as_corrupt_and_can_be_deleted

@@ -30,8 +30,11 @@ pub enum StorageError {
         detail: &'static str,
     },
     /// A file of the database is damaged, and with it an unknown number of rows. They can be neither read nor set aside
-    /// one by one; what a newer write covers reads well again until the files are compacted. Give no answer for the
-    /// row, and rebuild the data directory from the replicas.
+    /// one by one; what a newer write covers is read well again by `get_row`, never by a scan. Give no answer for the row,
+    /// and rebuild the data directory from the replicas.
+    ///
+    /// Out of `apply` it means that background work met such a file and no write and no sync will succeed any more, or that
+    /// a record to be set aside lies in one. Mark the directory with `mark_for_rebuild`, and stop the process.
     #[error("the database is damaged: {detail}; set the data directory aside and rebuild it from the replicas")]
     Damaged {
         /// What the engine says.
@@ -72,12 +75,7 @@ impl StorageError {
     /// outcome is unknown until a restart.
     #[must_use]
     pub fn is_certainly_not_applied(&self) -> bool {
-        match self {
-            StorageError::Stalled | StorageError::Full { refused: true, .. } => true,
-            // Out of `apply`: a row to be set aside could not be read, which is found out before anything is written.
-            StorageError::Damaged { .. } => true,
-            _ => false,
-        }
+        matches!(self, StorageError::Stalled | StorageError::Full { refused: true, .. })
     }
 
     pub(crate) fn corrupt(column: Column, token: u64, key: &[u8], detail: &'static str) -> Self {

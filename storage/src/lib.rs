@@ -15,6 +15,7 @@
 //! Every row carries a CRC over its key and payload. What was damaged at rest is reported as damaged: never as absent,
 //! and never served.
 
+mod around;
 mod batch;
 mod checksum;
 mod error;
@@ -27,10 +28,11 @@ mod store;
 #[cfg(test)]
 mod conformance;
 
+pub use around::ScanAround;
 pub use batch::Batch;
 pub use error::StorageError;
-pub use memory::{ApplyFault, MemStorage, SyncPoint};
+pub use memory::{ApplyFault, MemSnapshot, MemStorage, SyncPoint};
 #[cfg(feature = "rocks")]
-pub use rocks::{OpenError, RocksOptions, RocksStats, RocksStorage};
+pub use rocks::{OpenError, RocksOptions, RocksStats, RocksStorage, mark_for_rebuild, set_directory_aside};
 pub use row::Column;
-pub use store::{Page, ScanLimit, ScanRow, Storage};
+pub use store::{Count, Page, ScanLimit, ScanRow, Storage};

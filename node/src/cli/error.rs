@@ -193,7 +193,10 @@ impl From<Error> for CliError {
 }
 
 fn is_to_blame(replica: &NamedReplica) -> bool {
-    !matches!(replica.state, ReplicaState::Acked | ReplicaState::SameDigest)
+    !matches!(
+        replica.state,
+        ReplicaState::Acked | ReplicaState::SameDigest | ReplicaState::Accepted
+    )
 }
 
 fn exit(code: Option<Code>, outcome: Outcome, deadline: bool) -> Exit {

@@ -107,7 +107,9 @@ mod tests {
             "quorate put demo greeting @file --resolve --content-type text/plain --w 3 --timeout-ms 100",
             "quorate put demo greeting - --context AQID --config c.toml",
             "quorate get demo greeting --sort s --explain -o json --r 1",
-            "quorate get demo greeting --sibling 2",
+            "quorate get demo greeting --sibling 2 --pr 1 --quorum strict",
+            "quorate put demo greeting v --w 2 --pw 1 --dw 1 --quorum sloppy",
+            "quorate delete demo greeting --w 2 --pw 2",
             "quorate -o json delete demo greeting --context AQID",
             "quorate status -o json",
             "quorate ring --key demo/greeting",
@@ -134,6 +136,7 @@ mod tests {
             "quorate start",
             "quorate get demo",
             "quorate get demo k -o yaml",
+            "quorate get demo k --quorum loose",
         ];
         for line in lines {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();

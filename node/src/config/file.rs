@@ -1,10 +1,10 @@
 //! The shape of the TOML file. What may be wrong in a way that the types do not show keeps its place, as [`Spanned`].
 
 use super::error::{ConfigError, at};
-use super::{LogFormat, NodeLimits};
+use super::{Healing, LogFormat, NodeLimits};
 use quorate_core::bucket::BucketProperties;
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use toml::Spanned;
 
@@ -20,6 +20,7 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) buckets: BTreeMap<Spanned<String>, BucketProperties>,
     pub(super) limits: Option<Spanned<NodeLimits>>,
+    pub(super) healing: Option<Spanned<Healing>>,
     #[serde(default)]
     pub(super) log: Log,
 }
@@ -85,4 +86,15 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<File, ConfigError> {
             error.message().replace('\n', " "),
         )
     })
+}
+
+/// The buckets whose tables name a quorum. Properties have a default for it, and whoever has an old cluster needs to know.
+pub(super) fn with_quorum(text: &str) -> BTreeSet<String> {
+    let table: toml::Table = toml::from_str(text).unwrap_or_default();
+    let buckets = table.get("buckets").and_then(toml::Value::as_table);
+    let named = buckets.into_iter().flatten();
+    named
+        .filter(|(_, bucket)| bucket.get("quorum").is_some())
+        .map(|(name, _)| name.clone())
+        .collect()
 }

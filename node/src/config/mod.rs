@@ -22,12 +22,17 @@ pub(crate) use error::{position, read_text};
 use quorate_client::quic::MTU_DEFAULT;
 use quorate_core::bucket::BucketTable;
 use quorate_core::engine;
+use quorate_core::request::QuorumKind;
 use quorate_core::seal::ContextKeys;
 use quorate_ring::{Member, NodeId, Ring};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// The table that stands for all buckets without one of their own.
+const UNNAMED: &str = "default";
 
 /// A checked configuration of one node.
 #[derive(Clone, Debug)]
@@ -46,10 +51,12 @@ pub struct NodeConfig {
     pub tls: TlsFiles,
     /// Bounds.
     pub limits: NodeLimits,
+    /// How it heals what is behind, lost or damaged.
+    pub healing: Healing,
     /// What it logs, and how.
     pub log: LogConfig,
     ring: Ring,
-    buckets: BucketTable,
+    buckets: Buckets,
     context_keys: ContextKeys,
 }
 
@@ -93,6 +100,10 @@ pub struct NodeLimits {
     pub timeout_max_ms: u64,
     /// How long a read waits before it asks owners that it has not asked yet, in milliseconds.
     pub hedge_after_ms: u64,
+    /// A node that keeps a request waiting for this long is routed round, in milliseconds.
+    pub slow_after_ms: u64,
+    /// How long what was written to a bucket of relaxed durability may wait to be synced, in milliseconds.
+    pub flush_interval_ms: u64,
     /// RocksDB's block cache, in MiB.
     pub cache_mib: usize,
     /// Recently used records kept ready beside it, in MiB.
@@ -113,12 +124,63 @@ impl Default for NodeLimits {
             client_connections_max: 1024,
             timeout_max_ms: engine.timeout_max.as_millis() as u64,
             hedge_after_ms: engine.hedge_after.as_millis() as u64,
+            slow_after_ms: engine.slow_after.as_millis() as u64,
+            flush_interval_ms: 1000,
             cache_mib: 64,
             record_cache_mib: 64,
             disk_reserve_mib: 512,
             datagram_bytes: MTU_DEFAULT,
         }
     }
+}
+
+/// How a node heals what is behind, lost or damaged, and how fast.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Healing {
+    /// Whether hints are kept for owners that are away; without them what they miss is left to anti-entropy.
+    pub hints: bool,
+    /// Room for hints, in MiB. Beyond, fallbacks refuse them and what is missed is left to anti-entropy.
+    pub hint_mib: u64,
+    /// Hints and records of exchanges under way to one node at once.
+    pub handoff_window: u16,
+    /// Whether owners compare what they hold.
+    pub exchange: bool,
+    /// Every pair of owners compares about this often, in seconds.
+    pub exchange_every_s: u64,
+    /// Read repairs a second that nobody waits for.
+    pub repairs_per_second: u32,
+    /// Between the two rounds of the proof that a delete is settled, in seconds; more than the idle timeout of connections.
+    pub settle_after_s: u64,
+    /// Records that the scrub reads a second.
+    pub scrub_per_second: u32,
+}
+
+impl Default for Healing {
+    fn default() -> Healing {
+        let engine = engine::Limits::default();
+        Healing {
+            hints: engine.hints,
+            hint_mib: engine.hint_bytes_max >> 20,
+            handoff_window: engine.handoff_window,
+            exchange: engine.exchange,
+            exchange_every_s: engine.exchange_every.as_secs(),
+            repairs_per_second: engine.repairs_per_second,
+            settle_after_s: engine.settle_after.as_secs(),
+            scrub_per_second: engine.scrub_per_second,
+        }
+    }
+}
+
+/// The properties of buckets, and which of them the file leaves open.
+#[derive(Clone, Debug)]
+struct Buckets {
+    /// As the file says, with today's defaults.
+    written: BucketTable,
+    /// Those that name no quorum; `default` among them stands for all that have no table.
+    open: BTreeSet<String>,
+    /// Whether the open ones keep the strict quorum, which was the default of earlier builds.
+    keep_strict: bool,
 }
 
 /// What is logged, and in which form.
@@ -204,7 +266,45 @@ impl NodeConfig {
 
     /// The properties of every bucket.
     pub fn bucket_table(&self) -> BucketTable {
-        self.buckets.clone()
+        let mut table = self.buckets.written.clone();
+        if self.buckets.keep_strict {
+            for name in &self.buckets.open {
+                let properties = match name.as_str() {
+                    UNNAMED => Some(&mut table.defaults),
+                    name => table.named.get_mut(name.as_bytes()),
+                };
+                properties
+                    .expect("the open ones are among those that were written")
+                    .quorum = QuorumKind::Strict;
+            }
+        }
+        table
+    }
+
+    /// The names of the buckets that name no quorum; `default` stands for all that have no table.
+    pub fn open_quorums(&self) -> impl Iterator<Item = &str> {
+        self.buckets.open.iter().map(String::as_str)
+    }
+
+    /// Lets the buckets that name no quorum keep the strict one, which was the default when this node's data were first written.
+    pub fn keep_strict(&mut self) {
+        self.buckets.keep_strict = true;
+    }
+
+    /// A digest of everything that all nodes of a cluster must agree on: members, buckets, and the key that seals contexts. Buckets count
+    /// as they are written: which quorum an open one has is each coordinator's own business.
+    pub fn settings_digest(&self) -> u64 {
+        let buckets = &self.buckets.written;
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.ring.digest().to_le_bytes());
+        hasher.update(&self.context_keys.fingerprint());
+        let named: Vec<_> = buckets.named.iter().collect();
+        hasher.update(&serde_json::to_vec(&(buckets.defaults, named)).expect("bucket properties are plain data"));
+        u64::from_le_bytes(
+            hasher.finalize().as_bytes()[..8]
+                .try_into()
+                .expect("a hash has 32 bytes"),
+        )
     }
 
     /// The keys that seal contexts.
@@ -219,6 +319,15 @@ impl NodeConfig {
             slots_max: self.limits.slots_max,
             timeout_max: Duration::from_millis(self.limits.timeout_max_ms),
             hedge_after: Duration::from_millis(self.limits.hedge_after_ms),
+            slow_after: Duration::from_millis(self.limits.slow_after_ms),
+            hints: self.healing.hints,
+            hint_bytes_max: self.healing.hint_mib << 20,
+            handoff_window: self.healing.handoff_window,
+            repairs_per_second: self.healing.repairs_per_second,
+            exchange: self.healing.exchange,
+            exchange_every: Duration::from_secs(self.healing.exchange_every_s),
+            settle_after: Duration::from_secs(self.healing.settle_after_s),
+            scrub_per_second: self.healing.scrub_per_second,
             ..engine::Limits::default()
         }
     }

@@ -5,13 +5,13 @@
 use super::error::{ConfigError, at};
 use super::file::{self, File};
 use super::secret::{check_private, context_keys};
-use super::{Listen, LogConfig, NodeConfig, NodeLimits, Overrides, TlsFiles};
+use super::{Buckets, Healing, Listen, LogConfig, NodeConfig, NodeLimits, Overrides, TlsFiles, UNNAMED};
 use crate::logging;
-use quorate_client::quic::MTU_MAX;
+use quorate_client::quic::{IDLE_TIMEOUT, MTU_MAX};
 use quorate_core::bucket::{BucketProperties, BucketTable};
 use quorate_core::key::BUCKET_BYTES_MAX;
 use quorate_ring::{Member, NAME_MAX, NodeId, Ring, RingError, RingVersion};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use toml::Spanned;
@@ -19,11 +19,11 @@ use toml::Spanned;
 /// The version of a ring that comes from configuration files. Later versions come from plans.
 const FIRST_RING: RingVersion = RingVersion(1);
 
+/// Every pair of owners compares within ten minutes, whatever is configured.
+const EXCHANGE_EVERY_S_MAX: u64 = 600;
+
 /// The smallest datagram size that QUIC allows, in bytes.
 const MTU_MIN: u16 = 1200;
-
-/// The table that stands for all buckets without one of their own.
-const UNNAMED: &str = "default";
 
 /// The file, so that a complaint can name its place.
 struct Source<'a> {
@@ -74,6 +74,7 @@ pub(super) fn resolve(path: &Path, text: &str, raw: File, overrides: &Overrides)
     let listen = listen(&source, &raw.listen, me, overrides)?;
     let log = log(&source, raw.log, overrides)?;
     let limits = limits(&source, raw.limits.as_ref())?;
+    let healing = healing(&source, raw.healing.as_ref())?;
     let buckets = buckets(&source, raw.buckets)?;
     let tls = TlsFiles {
         ca: source.beside(&raw.tls.ca),
@@ -102,6 +103,7 @@ pub(super) fn resolve(path: &Path, text: &str, raw: File, overrides: &Overrides)
         listen,
         tls,
         limits,
+        healing,
         log,
         context_keys: context_keys(&source.beside(&raw.cluster.context_key_file))?,
         buckets,
@@ -243,6 +245,8 @@ fn limits(source: &Source<'_>, raw: Option<&Spanned<NodeLimits>>) -> Result<Node
         ("cache_mib", limits.cache_mib),
         ("record_cache_mib", limits.record_cache_mib),
         ("timeout_max_ms", limits.timeout_max_ms as usize),
+        ("slow_after_ms", limits.slow_after_ms as usize),
+        ("flush_interval_ms", limits.flush_interval_ms as usize),
     ];
     match counts.iter().find(|(_, count)| *count == 0) {
         Some((name, _)) => Err(source.wrong(
@@ -260,7 +264,35 @@ fn limits(source: &Source<'_>, raw: Option<&Spanned<NodeLimits>>) -> Result<Node
     }
 }
 
-fn buckets(source: &Source<'_>, raw: BTreeMap<Spanned<String>, BucketProperties>) -> Result<BucketTable, ConfigError> {
+fn healing(source: &Source<'_>, raw: Option<&Spanned<Healing>>) -> Result<Healing, ConfigError> {
+    let Some(raw) = raw else {
+        return Ok(Healing::default());
+    };
+    let healing = *raw.get_ref();
+    let bounds = [
+        ("hint_mib", healing.hint_mib, 1, 1 << 20),
+        ("handoff_window", healing.handoff_window.into(), 1, 1024),
+        ("exchange_every_s", healing.exchange_every_s, 1, EXCHANGE_EVERY_S_MAX),
+        ("repairs_per_second", healing.repairs_per_second.into(), 1, 1_000_000),
+        (
+            "settle_after_s",
+            healing.settle_after_s,
+            IDLE_TIMEOUT.as_secs() + 1,
+            86_400,
+        ),
+        ("scrub_per_second", healing.scrub_per_second.into(), 1, 1_000_000),
+    ];
+    match bounds.iter().find(|(_, value, min, max)| value < min || value > max) {
+        Some((name, value, min, max)) => {
+            Err(source.wrong(raw, format!("{name} is {value}; it must be {min} to {max}")))
+        }
+        None => Ok(healing),
+    }
+}
+
+fn buckets(source: &Source<'_>, raw: BTreeMap<Spanned<String>, BucketProperties>) -> Result<Buckets, ConfigError> {
+    let with_quorum = file::with_quorum(source.text);
+    let mut open = BTreeSet::from([UNNAMED.to_owned()]);
     let mut table = BucketTable::default();
     for (name, properties) in raw {
         let text = name.get_ref();
@@ -270,11 +302,25 @@ fn buckets(source: &Source<'_>, raw: BTreeMap<Spanned<String>, BucketProperties>
         properties
             .validate()
             .map_err(|error| source.wrong(&name, format!("bucket {text:?}: {error}")))?;
+        if properties.ttl_seconds == Some(0) {
+            let message = format!(
+                "bucket {text:?}: ttl_seconds is 0, so every value would be gone at once; leave it out for none"
+            );
+            return Err(source.wrong(&name, message));
+        }
+        match with_quorum.contains(text) {
+            true => open.remove(text),
+            false => open.insert(text.clone()),
+        };
         if text == UNNAMED {
             table.defaults = properties;
         } else {
             table.named.insert(text.clone().into_bytes(), properties);
         }
     }
-    Ok(table)
+    Ok(Buckets {
+        written: table,
+        open,
+        keep_strict: false,
+    })
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use quorate_core::bucket::Durability;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use tempfile::TempDir;
@@ -106,6 +107,50 @@ fn a_whole_file_is_taken_as_it_is_written() {
             format: LogFormat::Json
         }
     );
+}
+
+#[test]
+fn how_it_heals_and_what_buckets_promise_is_taken_from_the_file() {
+    let text = GOOD
+        .replace(
+            "n = 2",
+            "n = 2\nquorum = \"strict\"\npr = 1\npw = 2\nttl_seconds = 60\ndurability = \"relaxed\"",
+        )
+        .replace(
+            "[log]",
+            "[healing]\nhints = false\nhint_mib = 7\nexchange_every_s = 9\n[log]",
+        );
+    let (_dir, path) = directory(&text);
+    let config = NodeConfig::load(&path, &Overrides::default()).unwrap();
+    let defaults = config.bucket_table().defaults;
+    assert_eq!(
+        (defaults.quorum, defaults.pr, defaults.pw, defaults.ttl_seconds),
+        (QuorumKind::Strict, Some(1), Some(2), Some(60))
+    );
+    assert_eq!(defaults.durability, Durability::Relaxed);
+    let limits = config.engine_limits();
+    assert_eq!((limits.hints, limits.hint_bytes_max), (false, 7 << 20));
+    assert_eq!((limits.exchange, limits.exchange_every), (true, Duration::from_secs(9)));
+}
+
+#[test]
+fn buckets_that_name_no_quorum_can_keep_the_strict_one_and_the_nodes_still_agree() {
+    let text = GOOD.to_owned() + "[buckets.named]\nquorum = \"sloppy\"\n";
+    let (_dir, path) = directory(&text);
+    let mut config = NodeConfig::load(&path, &Overrides::default()).unwrap();
+    let digest = config.settings_digest();
+    let quorums = |config: &NodeConfig| {
+        let table = config.bucket_table();
+        [b"any" as &[u8], b"logs", b"named"].map(|bucket| table.of(bucket).quorum)
+    };
+    assert_eq!(quorums(&config), [QuorumKind::Sloppy; 3]);
+    assert_eq!(config.open_quorums().collect::<Vec<_>>(), ["default", "logs"]);
+    config.keep_strict();
+    assert_eq!(
+        quorums(&config),
+        [QuorumKind::Strict, QuorumKind::Strict, QuorumKind::Sloppy]
+    );
+    assert_eq!(config.settings_digest(), digest);
 }
 
 #[test]
@@ -219,6 +264,41 @@ fn what_is_wrong_in_the_file_is_named_with_line_and_column() {
             "operations_max = 100",
             "operations_max = 0",
             "operations_max is 0, so the node could do nothing",
+        ),
+        (
+            "operations_max = 100",
+            "flush_interval_ms = 0",
+            "flush_interval_ms is 0, so the node could do nothing",
+        ),
+        (
+            "[limits]\n",
+            "[healing]\nhint = false\n[limits]\n",
+            "quorate.toml:39:1: unknown field `hint`, expected one of `hints`, `hint_mib`",
+        ),
+        (
+            "[limits]\n",
+            "[healing]\nexchange_every_s = 601\n[limits]\n",
+            "exchange_every_s is 601; it must be 1 to 600",
+        ),
+        (
+            "[limits]\n",
+            "[healing]\nsettle_after_s = 5\n[limits]\n",
+            "settle_after_s is 5; it must be 6 to 86400",
+        ),
+        (
+            "n = 1\n",
+            "n = 1\nttl_seconds = 0\n",
+            "quorate.toml:34:10: bucket \"logs\": ttl_seconds is 0, so every value would be gone at once",
+        ),
+        (
+            "n = 1\n",
+            "n = 1\nquorum = \"loose\"\n",
+            "quorate.toml:36:10: unknown variant `loose`, expected `strict` or `sloppy`",
+        ),
+        (
+            "n = 1\n",
+            "n = 1\ndurability = \"lax\"\n",
+            "quorate.toml:36:14: unknown variant `lax`, expected `durable` or `relaxed`",
         ),
         (
             "\"debug\"",

@@ -164,7 +164,7 @@ impl<'a> Ask<'a> {
     fn get_operation(&self, minimum: Option<Bytes>) -> Operation {
         let options = ReadOptions {
             r: self.parameters.r,
-            pr: None,
+            pr: self.parameters.pr,
             quorum: self.parameters.quorum,
         };
         Operation::Get {
@@ -178,7 +178,7 @@ impl<'a> Ask<'a> {
         WriteOptions {
             w: self.parameters.w,
             dw: self.parameters.dw,
-            pw: None,
+            pw: self.parameters.pw,
             quorum: self.parameters.quorum,
             return_representation: self.preferences.representation == Some(true),
         }

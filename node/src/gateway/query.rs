@@ -22,7 +22,11 @@ pub(super) struct Parameters {
     pub(super) w: Option<u8>,
     /// Durable acks that a write waits for.
     pub(super) dw: Option<u8>,
-    /// Strict, if named.
+    /// Of the answers that a read waits for, how many have to be owners'.
+    pub(super) pr: Option<u8>,
+    /// Of the acks that a write waits for, how many have to be owners'.
+    pub(super) pw: Option<u8>,
+    /// Strict or sloppy, if named.
     pub(super) quorum: Option<QuorumKind>,
     /// How long the client waits.
     pub(super) timeout: Option<Duration>,
@@ -59,12 +63,8 @@ impl Parameters {
                 self.timeout = Some(Duration::from_millis(timeout_ms));
             }
             "quorum" => self.quorum = Some(quorum(value)?),
-            "pr" | "pw" => {
-                count(name, value)?;
-                return Err(Problem::unsupported(format!(
-                    "{name} is not served yet; leave it out: with the strict quorum only owners count anyway"
-                )));
-            }
+            "pr" => self.pr = Some(count(name, value)?),
+            "pw" => self.pw = Some(count(name, value)?),
             "list" => return Err(Problem::unsupported("listing (?list) is not served yet")),
             _ => {
                 let name: String = name.chars().take(64).collect();
@@ -95,9 +95,7 @@ fn number(name: &str, value: &str, min: u64, max: u64) -> Result<u64, Problem> {
 fn quorum(value: &str) -> Result<QuorumKind, Problem> {
     match value {
         "strict" => Ok(QuorumKind::Strict),
-        "sloppy" => Err(Problem::unsupported(
-            "quorum=sloppy is not served yet; leave it out for the strict quorum",
-        )),
+        "sloppy" => Ok(QuorumKind::Sloppy),
         _ => Err(Problem::bad_request("quorum must be strict or sloppy")),
     }
 }
@@ -109,16 +107,19 @@ mod tests {
 
     #[test]
     fn known_parameters_are_read() {
-        let parameters = parse("r=2&w=3&dw=%31&quorum=strict&timeout_ms=60000&").unwrap();
+        let parameters = parse("r=2&w=3&dw=%31&pr=1&pw=2&quorum=strict&timeout_ms=60000&").unwrap();
         let want = Parameters {
             r: Some(2),
             w: Some(3),
             dw: Some(1),
+            pr: Some(1),
+            pw: Some(2),
             quorum: Some(QuorumKind::Strict),
             timeout: Some(Duration::from_secs(60)),
         };
         assert_eq!(parameters, want);
         assert_eq!(parse("").unwrap(), Parameters::default());
+        assert_eq!(parse("quorum=sloppy").unwrap().quorum, Some(QuorumKind::Sloppy));
     }
 
     #[test]
@@ -139,9 +140,7 @@ mod tests {
             ("timeout_ms=-1", "bad_request", "from 1 to 60000"),
             ("quorum=loose", "bad_request", "strict or sloppy"),
             ("r=1&r=1", "bad_request", "twice"),
-            ("quorum=sloppy", "unsupported", "not served yet"),
-            ("pr=1", "unsupported", "pr is not served yet"),
-            ("pw=1", "unsupported", "pw is not served yet"),
+            ("pr=0", "bad_request", "from 1 to 7"),
             ("pw=x", "bad_request", "from 1 to 7"),
             ("list", "unsupported", "not served yet"),
         ];

@@ -179,10 +179,17 @@ fn multipart(view: &View, boundary: &str) -> Bytes {
     out.into()
 }
 
-/// `Quorate-Acks: n1=primary;durable, n3=primary;durable`. All acks are durable in this version.
+/// `Quorate-Acks: n1=primary;durable, n3=fallback;durable`: who acknowledged, in which role, and whether the write is on its disk
+/// (`accepted`: not yet, in a bucket of relaxed durability).
 pub(super) fn acks(headers: &mut HeaderMap, replicas: &[ReplicaReport], ring: &Ring) {
-    let acked = replicas.iter().filter(|report| report.state == ReplicaState::Acked);
-    headers.insert(QUORATE_ACKS, reports(acked, ring, |_| "durable"));
+    let acked = replicas
+        .iter()
+        .filter(|report| matches!(report.state, ReplicaState::Acked | ReplicaState::Accepted));
+    let what = |report: &ReplicaReport| match report.state {
+        ReplicaState::Accepted => "accepted",
+        _ => "durable",
+    };
+    headers.insert(QUORATE_ACKS, reports(acked, ring, what));
 }
 
 /// `Quorate-Answers: n1=primary;record, n2=primary;digest`: who sent a record, and who confirmed it by a hash.
@@ -263,20 +270,23 @@ mod tests {
 
     #[test]
     fn acks_name_only_those_who_acknowledged() {
-        let report = |node, state| ReplicaReport {
+        let report = |node, role, state| ReplicaReport {
             node: NodeIndex(node),
-            role: Role::Primary,
+            role,
             state,
             elapsed_us: 1,
         };
-        let replicas = [
-            report(0, ReplicaState::Acked),
-            report(1, ReplicaState::Waiting),
-            report(2, ReplicaState::Acked),
+        let mut replicas = [
+            report(0, Role::Primary, ReplicaState::Acked),
+            report(1, Role::Primary, ReplicaState::Waiting),
+            report(2, Role::Fallback, ReplicaState::Acked),
         ];
         let mut headers = HeaderMap::new();
         acks(&mut headers, &replicas, &ring());
-        assert_eq!(headers[QUORATE_ACKS], "n1=primary;durable, n3=primary;durable");
+        assert_eq!(headers[QUORATE_ACKS], "n1=primary;durable, n3=fallback;durable");
+        replicas[0].state = ReplicaState::Accepted;
+        acks(&mut headers, &replicas, &ring());
+        assert_eq!(headers[QUORATE_ACKS], "n1=primary;accepted, n3=fallback;durable");
         let mut name = String::new();
         push_name(&mut name, "a, b=\u{e9}");
         assert_eq!(name, "a%2C%20b%3D%C3%A9");

@@ -1,12 +1,13 @@
 //! Where the frames of a connection go: a peer's to the engine as messages, a client's as requests.
 
 use super::Shard;
-use crate::transport::{Outbox, Sink};
+use crate::transport::{BULK_IN_FLIGHT_MAX, Outbox, Sink};
 use bytes::BytesMut;
 use quorate_core::engine::Input;
 use quorate_core::message::{Message, PEER_FRAME_BYTES_MAX};
 use quorate_ring::NodeIndex;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// After so many requests of one burst a look is taken at how far their sender is behind with reading.
 const REQUESTS_PER_LOOK: u32 = 32;
@@ -29,6 +30,11 @@ impl PeerSink {
 }
 
 impl Sink for PeerSink {
+    /// One more than there are chunks of bulk under way, so that a large frame gets past them.
+    const STREAMS: usize = BULK_IN_FLIGHT_MAX + 1;
+    /// Bulk waits for everything else, and that may be long on a connection that has all it can carry. One that is dead ends by itself.
+    const STREAM_PATIENCE: Duration = Duration::from_secs(600);
+
     fn frames(&self, buffer: &mut BytesMut) -> Result<(), String> {
         self.shard.turn(|inner| {
             if inner.peers[usize::from(self.node.0)].generation != self.generation {
@@ -72,6 +78,9 @@ impl ClientSink {
 }
 
 impl Sink for ClientSink {
+    const STREAMS: usize = 1;
+    const STREAM_PATIENCE: Duration = Duration::from_secs(30);
+
     fn frames(&self, buffer: &mut BytesMut) -> Result<(), String> {
         self.shard.turn(|inner| {
             for count in 1_u32.. {

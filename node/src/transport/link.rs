@@ -7,15 +7,19 @@ use quorate_client::quic::HANDSHAKE_TIMEOUT;
 use quorate_core::message::{HEADER_BYTES, Message};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 /// Room for one read of the shared stream.
 const READ_BYTES: usize = 64 << 10;
-/// A frame on a stream of its own has to arrive within this time.
-const LARGE_FRAME_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Takes in messages as they arrive.
 pub(crate) trait Sink {
+    /// Streams beside the shared one that are read at once. Each holds a frame of the largest size in memory.
+    const STREAMS: usize;
+    /// How long such a stream may take.
+    const STREAM_PATIENCE: Duration;
+
     /// Takes whole frames off the front of `buffer`. An error ends the connection.
     fn frames(&self, buffer: &mut BytesMut) -> Result<(), String>;
 }
@@ -31,7 +35,7 @@ pub(crate) async fn run(
 ) -> String {
     let reason = tokio::select! {
         reason = read(receive, buffer, sink) => { connection.close(close::PROTOCOL, reason.as_bytes()); reason }
-        reason = read_large(connection, sink, frame_max) => { connection.close(close::PROTOCOL, reason.as_bytes()); reason }
+        reason = read_beside(connection, sink, frame_max) => { connection.close(close::PROTOCOL, reason.as_bytes()); reason }
         reason = outbox.write(connection, send) => { connection.close(close::TOO_SLOW, reason.as_bytes()); reason }
         error = connection.closed() => error.to_string(),
     };
@@ -57,25 +61,40 @@ async fn read(mut stream: RecvStream, mut buffer: BytesMut, sink: &impl Sink) ->
     }
 }
 
-/// Reads frames that come alone, one after the other: so at most one of them is in memory.
-async fn read_large(connection: &Connection, sink: &impl Sink, frame_max: usize) -> String {
+/// Reads frames that come beside the shared stream: a large one alone, or several that nobody waits for. Several such streams
+/// are read at once, if the sink has it so, since one of low priority may take its time and must not hold up a large frame.
+async fn read_beside<S: Sink>(connection: &Connection, sink: &S, frame_max: usize) -> String {
+    let mut reading = JoinSet::new();
     loop {
-        let mut stream = match connection.accept_uni().await {
-            Ok(stream) => stream,
-            Err(error) => return error.to_string(),
+        let bytes = tokio::select! {
+            Some(read) = reading.join_next() => read.unwrap_or_else(|error| Err(error.to_string())),
+            accepted = connection.accept_uni(), if reading.len() < S::STREAMS => match accepted {
+                Ok(stream) => {
+                    reading.spawn_local(read_whole(stream, frame_max, S::STREAM_PATIENCE));
+                    continue;
+                }
+                Err(error) => return error.to_string(),
+            },
         };
-        let bytes = match timeout(LARGE_FRAME_TIMEOUT, stream.read_to_end(frame_max)).await {
-            Ok(Ok(bytes)) => bytes,
-            Ok(Err(error)) => return format!("a frame on a stream of its own: {error}"),
-            Err(_) => return format!("a frame on a stream of its own took more than {LARGE_FRAME_TIMEOUT:?}"),
-        };
-        let mut buffer = BytesMut::from(&bytes[..]);
-        if let Err(reason) = sink.frames(&mut buffer) {
+        if let Err(reason) = bytes.and_then(|mut bytes| whole_frames(sink, &mut bytes)) {
             return reason;
         }
-        if !buffer.is_empty() {
-            return "a stream of its own held something other than one frame".into();
-        }
+    }
+}
+
+async fn read_whole(mut stream: RecvStream, bytes_max: usize, patience: Duration) -> Result<BytesMut, String> {
+    match timeout(patience, stream.read_to_end(bytes_max)).await {
+        Ok(Ok(bytes)) => Ok(BytesMut::from(&bytes[..])),
+        Ok(Err(error)) => Err(format!("frames on a stream of their own: {error}")),
+        Err(_) => Err(format!("frames on a stream of their own took more than {patience:?}")),
+    }
+}
+
+fn whole_frames(sink: &impl Sink, bytes: &mut BytesMut) -> Result<(), String> {
+    sink.frames(bytes)?;
+    match bytes.is_empty() {
+        true => Ok(()),
+        false => Err("a stream of its own held something other than whole frames".into()),
     }
 }
 

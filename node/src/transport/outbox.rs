@@ -2,11 +2,13 @@
 //!
 //! Frames queue up in one buffer while the data loop works through a burst; the writer task then takes the buffer as it is and
 //! hands it to QUIC in one piece. So a burst costs one write, and a request costs no task. A frame above 64 KiB travels
-//! alone, on a stream of its own: in the shared stream a megabyte would hold up every small answer behind it.
+//! alone, on a stream of its own: in the shared stream a megabyte would hold up every small answer behind it. What nobody waits
+//! for goes behind both: see [`Bulk`].
 //!
-//! The queue is bounded. A peer or client that is so far behind is as good as gone: the connection is closed, which tells both
+//! The queues are bounded. A peer or client that is so far behind is as good as gone: the connection is closed, which tells both
 //! sides the truth about what was under way.
 
+use super::bulk::Bulk;
 use bytes::{Bytes, BytesMut};
 use quorate_client::quic::SHARED_FRAME_BYTES;
 use quorate_core::message::Message;
@@ -17,6 +19,8 @@ use tokio::sync::Notify;
 
 /// Bytes that may wait for one connection.
 const OUTBOX_BYTES_MAX: usize = 64 << 20;
+/// Bytes of bulk that may wait beside these. Peers ask for no more than they have announced to take, so this is not met in practice.
+const BULK_BYTES_MAX: usize = 128 << 20;
 /// Room to start with, and what is kept between bursts.
 const BUFFER_BYTES: usize = 64 << 10;
 /// Streams of large frames send only when the shared stream has nothing to send.
@@ -30,6 +34,7 @@ pub(crate) struct Outbox {
     large: RefCell<VecDeque<Bytes>>,
     large_bytes: Cell<usize>,
     wake_large: Notify,
+    bulk: Bulk,
     overflow: Notify,
 }
 
@@ -41,6 +46,7 @@ impl Outbox {
             large: RefCell::default(),
             large_bytes: Cell::new(0),
             wake_large: Notify::new(),
+            bulk: Bulk::default(),
             overflow: Notify::new(),
         })
     }
@@ -49,6 +55,9 @@ impl Outbox {
     pub(crate) fn push(&self, message: &Message) {
         if self.is_full() {
             return self.overflow.notify_one();
+        }
+        if matches!(message, Message::Peer(message) if message.is_bulk()) {
+            return self.bulk.push(message);
         }
         let mut shared = self.shared.borrow_mut();
         let (start, was_empty) = (shared.len(), shared.is_empty());
@@ -66,7 +75,7 @@ impl Outbox {
 
     /// Whether more is queued than the bound allows, so that nothing more should be made for this connection.
     pub(crate) fn is_full(&self) -> bool {
-        self.shared.borrow().len() + self.large_bytes.get() > OUTBOX_BYTES_MAX
+        self.shared.borrow().len() + self.large_bytes.get() > OUTBOX_BYTES_MAX || self.bulk.bytes() > BULK_BYTES_MAX
     }
 
     /// Writes what is queued, as it comes, until the connection fails or the outbox overflows. Returns why it ended.
@@ -74,7 +83,8 @@ impl Outbox {
         tokio::select! {
             error = self.write_shared(stream) => error,
             error = self.write_large(connection) => error,
-            () = self.overflow.notified() => format!("more than {OUTBOX_BYTES_MAX} bytes were waiting for it"),
+            error = self.bulk.write(connection) => error,
+            () = self.overflow.notified() => format!("more than {OUTBOX_BYTES_MAX} bytes, or {BULK_BYTES_MAX} of bulk, were waiting for it"),
         }
     }
 

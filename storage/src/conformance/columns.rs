@@ -61,6 +61,28 @@ pub(crate) fn a_scan_keeps_to_its_column<S: Subject>() {
     }
 }
 
+pub(crate) fn a_count_is_of_one_column_and_range_in_keys_and_payloads<S: Subject>() {
+    let subject: S = in_every_column(7, b"key");
+    let mut batch = Batch::new();
+    batch.put(Column::Hint, 7, b"longer key", b"");
+    batch.put(Column::Hint, 8, b"", &[0; 1000]);
+    batch.put(Column::Hint, u64::MAX, b"\xff", b"x");
+    subject.store().apply(&mut batch).unwrap();
+    let count = |column, tokens| {
+        let count = subject.store().count(column, tokens).unwrap();
+        (count.rows, count.bytes)
+    };
+    assert_eq!(count(Column::Record, ALL), (1, 12));
+    assert_eq!(count(Column::Hint, ALL), (4, 12 + 10 + 1000 + 2));
+    assert_eq!(count(Column::Hint, 7..=7), (2, 22));
+    assert_eq!(count(Column::Hint, 9..=100), (0, 0));
+    #[allow(clippy::reversed_empty_ranges)]
+    let reversed = 9..=1;
+    assert_eq!(count(Column::Hint, reversed), (0, 0));
+    subject.rot(Column::Hint, 7, b"key", 60);
+    assert_eq!(count(Column::Hint, 7..=7), (2, 22), "a corrupt row is a row");
+}
+
 pub(crate) fn a_corrupt_row_of_any_column_is_an_error_that_names_it<S: Subject>() {
     let subject: S = in_every_column(7, b"k");
     for rotten in COLUMNS {

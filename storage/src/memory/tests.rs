@@ -216,3 +216,122 @@ fn corrupt_metadata_is_an_error_by_name() {
     assert!(store.corrupt_meta("m", 17));
     assert!(matches!(store.get_meta("m"), Err(StorageError::CorruptMeta { name, .. }) if name == "m"));
 }
+
+#[test]
+fn a_damaged_row_is_unreadable_until_it_is_overwritten_or_deleted() {
+    let store = MemStorage::new();
+    for key in [b"a", b"b", b"c"] {
+        put(&store, 5, key, b"v");
+    }
+    put(&store, 6, b"d", b"v");
+    assert_eq!(store.damage(Column::Record, 5..=5), 3);
+    assert!(matches!(store.get(5, b"a"), Err(StorageError::Damaged { .. })));
+    assert_eq!(get(&store, 6, b"d").unwrap(), b"v");
+    assert!(matches!(
+        store.scan(Column::Record, ALL, None, ScanLimit::rows(9)),
+        Err(StorageError::Damaged { .. })
+    ));
+    assert!(store.count(Column::Record, ALL).is_err() && store.count(Column::Record, 6..=6).is_ok());
+    put(&store, 5, b"a", b"anew");
+    let page = store.scan(Column::Record, ALL, None, ScanLimit::rows(9)).unwrap();
+    assert_eq!((page.rows.len(), page.done), (1, false));
+    let mut batch = Batch::new();
+    batch.delete_record(5, b"b");
+    batch.delete_record(5, b"c");
+    store.apply(&mut batch).unwrap();
+    assert_eq!(scan(&store, ALL, 9).len(), 2);
+}
+
+#[test]
+fn a_crash_that_takes_a_write_back_brings_the_damage_under_it_back() {
+    let store = MemStorage::new();
+    put(&store, 5, b"k", b"v");
+    store.sync().unwrap();
+    put(&store, 5, b"k", b"unsynced");
+    store.damage(Column::Record, 5..=5);
+    put(&store, 5, b"k", b"over it");
+    assert_eq!(get(&store, 5, b"k").unwrap(), b"over it");
+    store.crash(0);
+    assert!(matches!(store.get(5, b"k"), Err(StorageError::Damaged { .. })));
+}
+
+#[test]
+fn a_damaged_block_stops_scans_whatever_is_written_over_it() {
+    let store = MemStorage::new();
+    for token in 0..10 {
+        put(&store, token, b"k", b"v");
+    }
+    store.damage_block(Column::Record, 4..=5);
+    store.crash(100);
+    put(&store, 4, b"k", b"anew");
+    put(&store, 5, b"k", b"anew");
+    assert_eq!(get(&store, 5, b"k").unwrap(), b"anew");
+    let page = store.scan(Column::Record, ALL, None, ScanLimit::rows(99)).unwrap();
+    assert_eq!((page.rows.len(), page.done), (4, false));
+    for tokens in [4..=4, 5..=9] {
+        let error = store
+            .scan(Column::Record, tokens, None, ScanLimit::rows(9))
+            .unwrap_err();
+        assert!(matches!(error, StorageError::Damaged { .. }));
+    }
+    assert_eq!(store.count(Column::Record, 6..=9).unwrap().rows, 4);
+    assert_eq!(scan(&store, 0..=3, 9).len(), 4);
+    store.wipe();
+    assert_eq!(scan(&store, ALL, 9), []);
+}
+
+#[test]
+fn a_damaged_row_cannot_be_set_aside_and_nothing_of_that_batch_happens() {
+    let store = MemStorage::new();
+    put(&store, 5, b"k", b"v");
+    store.damage(Column::Record, ALL);
+    let mut batch = Batch::new();
+    batch.put_record(1, b"beside", b"v");
+    batch.set_aside(5, b"k");
+    assert!(matches!(store.apply(&mut batch), Err(StorageError::Damaged { .. })));
+    assert_eq!((get(&store, 1, b"beside"), batch.len()), (None, 2));
+}
+
+#[test]
+fn background_damage_stops_the_store_and_every_later_error_says_so() {
+    let store = MemStorage::new();
+    store.fail_next_apply(ApplyFault::Damaged);
+    let mut batch = Batch::new();
+    batch.put_record(1, b"k", b"v");
+    for _ in 0..2 {
+        let error = store.apply(&mut batch).unwrap_err();
+        assert!(matches!(error, StorageError::Damaged { .. }) && !error.is_certainly_not_applied());
+        assert!(matches!(store.sync(), Err(StorageError::Damaged { .. })));
+    }
+    store.crash(0);
+    store.apply(&mut batch).unwrap();
+}
+
+#[test]
+fn an_old_copy_of_the_disk_holds_what_was_durable_and_nothing_since() {
+    let store = MemStorage::new();
+    put(&store, 1, b"k", b"old");
+    put(&store, 2, b"gone later", b"v");
+    store.sync().unwrap();
+    put(&store, 1, b"k", b"unsynced");
+    put(&store, 3, b"unsynced", b"v");
+    let copy = store.snapshot();
+    assert_eq!(get(&store, 1, b"k").unwrap(), b"unsynced", "a copy changes nothing");
+    store.sync().unwrap();
+    let mut batch = Batch::new();
+    batch.delete_record(2, b"gone later");
+    batch.put(Column::Hint, 9, b"h", b"v");
+    store.apply(&mut batch).unwrap();
+    let point = store.begin_sync();
+    for _ in 0..2 {
+        store.restore(&copy);
+        assert_eq!(store.unsynced(), 0);
+        assert_eq!(scan(&store, ALL, 9).len(), 2);
+        assert_eq!(get(&store, 1, b"k").unwrap(), b"old");
+        assert!(store.rows(Column::Hint).is_empty());
+        put(&store, 4, b"since", b"v");
+        store.finish_sync(point).unwrap();
+        store.crash(0);
+        assert_eq!(get(&store, 4, b"since"), None, "an older sync does not cover it");
+    }
+}

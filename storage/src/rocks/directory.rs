@@ -5,6 +5,7 @@
 //!   FORMAT            "quorate-data 1": written last when the directory is created, so it says "complete" too
 //!   LOCK              locked by the process that has it open, with its process id
 //!   db/               RocksDB's files
+//!   REBUILD, aside-*  see `aside`
 //! ```
 //!
 //! The checks run from the harmless to the lasting: nothing is created in a directory that turns out to be somebody
@@ -18,14 +19,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::OpenError;
+use super::{OpenError, aside};
 
 const FORMAT: u32 = 1;
-const FORMAT_FILE: &str = "FORMAT";
-const FORMAT_DRAFT: &str = "FORMAT.new";
+pub(super) const FORMAT_FILE: &str = "FORMAT";
+pub(super) const FORMAT_DRAFT: &str = "FORMAT.new";
 const LOCK_FILE: &str = "LOCK";
-const DB: &str = "db";
-/// May lie in a directory that counts as empty: our own lock, and what mkfs puts into the root of a volume.
+pub(super) const DB: &str = "db";
+/// May lie in a directory that counts as empty: our own lock, and what mkfs puts into the root of a volume. Beside what was
+/// set aside.
 const IGNORED: [&str; 2] = [LOCK_FILE, "lost+found"];
 
 /// A data directory that is ours, locked while this value lives.
@@ -41,6 +43,10 @@ impl DataDir {
         create(path)?;
         // Absolute, so that a command in an error message can be typed anywhere.
         let path = &fs::canonicalize(path).map_err(OpenError::io("resolve", path))?;
+        if let Some(reason) = aside::mark(path).map_err(OpenError::io("read", path.join(aside::MARK)))? {
+            let path = path.to_owned();
+            return Err(OpenError::MarkedForRebuild { path, reason });
+        }
         // Before the permissions: nobody should be told to chmod a directory that is not for us.
         let is_new = check_format(path)?;
         check_permissions(path)?;
@@ -76,7 +82,7 @@ impl DataDir {
         if self.is_new {
             let draft = self.path.join(FORMAT_DRAFT);
             fs::rename(&draft, self.path.join(FORMAT_FILE)).map_err(OpenError::io("rename", &draft))?;
-            sync_dir(&self.path)?;
+            sync_dir(&self.path).map_err(OpenError::io("sync", &self.path))?;
             self.is_new = false;
         }
         Ok(self)
@@ -92,10 +98,11 @@ fn create(path: &Path) -> Result<(), OpenError> {
         .mode(0o700)
         .create(path)
         .map_err(OpenError::io("create", path))?;
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
-        _ => sync_dir(Path::new(".")),
-    }
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    sync_dir(parent).map_err(OpenError::io("sync", parent))
 }
 
 fn check_permissions(path: &Path) -> Result<(), OpenError> {
@@ -120,7 +127,7 @@ fn check_format(path: &Path) -> Result<bool, OpenError> {
     }
 }
 
-fn parse_format(path: &Path, text: &str) -> Result<(), OpenError> {
+pub(super) fn parse_format(path: &Path, text: &str) -> Result<(), OpenError> {
     let number = text
         .strip_suffix('\n')
         .unwrap_or(text)
@@ -150,7 +157,7 @@ fn check_empty(path: &Path) -> Result<(), OpenError> {
             .file_name()
             .to_string_lossy()
             .into_owned();
-        if !IGNORED.contains(&name.as_str()) {
+        if !IGNORED.contains(&name.as_str()) && !aside::is_leftover(&name) {
             return Err(OpenError::NotOurs {
                 path: path.to_owned(),
                 found: name,
@@ -161,7 +168,7 @@ fn check_empty(path: &Path) -> Result<(), OpenError> {
 }
 
 /// The kernel drops the lock when the process ends, however it ends.
-fn lock(path: &Path) -> Result<File, OpenError> {
+pub(super) fn lock(path: &Path) -> Result<File, OpenError> {
     let name = path.join(LOCK_FILE);
     let open = OpenOptions::new()
         .create(true)
@@ -189,14 +196,12 @@ fn lock(path: &Path) -> Result<File, OpenError> {
     Ok(file)
 }
 
-fn write_durably(path: &Path, text: &str) -> io::Result<()> {
+pub(super) fn write_durably(path: &Path, text: &str) -> io::Result<()> {
     let mut file = File::create(path)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
 }
 
-fn sync_dir(path: &Path) -> Result<(), OpenError> {
-    File::open(path)
-        .and_then(|dir| dir.sync_all())
-        .map_err(OpenError::io("sync", path))
+pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
 }

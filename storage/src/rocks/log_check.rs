@@ -47,12 +47,13 @@ pub(super) fn check_database(data_dir: &Path, db: &Path) -> Result<(), OpenError
                 detail: flaw.describe(&manifest),
             });
         }
-        Err(error) => {
+        Err(error) if names_no_file(&error) => {
             return Err(OpenError::Damaged {
                 path,
                 detail: format!("CURRENT names {manifest:?}: {error}"),
             });
         }
+        Err(error) => return Err(OpenError::io("read", db.join(&manifest))(error)),
     }
     for entry in fs::read_dir(db).map_err(OpenError::io("list", db))? {
         let file = entry.map_err(OpenError::io("list", db))?.path();
@@ -68,6 +69,15 @@ pub(super) fn check_database(data_dir: &Path, db: &Path) -> Result<(), OpenError
         }
     }
     Ok(())
+}
+
+/// As opposed to a file that is there and cannot be read.
+fn names_no_file(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidFilename, InvalidInput, IsADirectory, NotADirectory, NotFound};
+    matches!(
+        error.kind(),
+        NotFound | InvalidInput | InvalidFilename | IsADirectory | NotADirectory
+    )
 }
 
 fn check_file(path: &Path) -> io::Result<Option<Flaw>> {

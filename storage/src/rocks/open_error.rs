@@ -76,6 +76,16 @@ pub enum OpenError {
         /// The data directory.
         path: PathBuf,
     },
+    /// The data were found to be unusable while they were in use. Nothing was looked at; set them aside with
+    /// [`set_directory_aside`](crate::set_directory_aside), and rebuild the node from the replicas.
+    #[error("data directory {} is marked for rebuild ({reason}); its data must be set aside, and the node rebuilt from \
+             the other replicas", .path.display())]
+    MarkedForRebuild {
+        /// The data directory.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// The write-ahead log is damaged in the middle: durable writes may be missing. The directory must be set aside, and
     /// the node rebuilt from the replicas.
     #[error("the write-ahead log in {} is damaged ({detail}); {}", .path.display(), rebuild(.path))]
@@ -112,6 +122,28 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// True if what is wrong are the data: no start will ever succeed with them, they must be set aside with
+    /// [`set_directory_aside`](crate::set_directory_aside) and the node rebuilt from the replicas. False if another start,
+    /// another program or a few words with whoever runs it may do: locks, permissions, newer formats, a full or failing
+    /// disk, somebody else's directory; and for [`MarkedForRebuild`](OpenError::MarkedForRebuild), which says so itself.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            OpenError::BadFormat { .. }
+            | OpenError::DatabaseMissing { .. }
+            | OpenError::WalCorrupt { .. }
+            | OpenError::Damaged { .. } => true,
+            OpenError::Io { .. }
+            | OpenError::LoosePermissions { .. }
+            | OpenError::InUse { .. }
+            | OpenError::NotOurs { .. }
+            | OpenError::NewerFormat { .. }
+            | OpenError::MarkedForRebuild { .. }
+            | OpenError::Full { .. }
+            | OpenError::Engine { .. } => false,
+        }
+    }
+
     pub(super) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> OpenError {
         let path = path.into();
         move |source| OpenError::Io { action, path, source }
@@ -139,8 +171,7 @@ fn holder(pid: Option<u32>) -> String {
 
 fn rebuild(path: &std::path::Path) -> String {
     format!(
-        "nothing was changed; set the directory aside (mv {0} {0}.damaged). This version does not rebuild a node from the \
-         other replicas by itself: started empty, it answers as if it had never held anything until its keys are written again",
+        "nothing in {} was changed; the data must be set aside, and the node rebuilt from the other replicas",
         path.display()
     )
 }

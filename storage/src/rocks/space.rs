@@ -1,9 +1,17 @@
 //! The watermark below which writes are refused.
 //!
-//! A disk that is really full is a bad place to find out: a flush fails half-way, the log cannot be extended, and the
-//! engine stops taking writes in a way that only it can end. So writes are refused while there is still a reserve, and
-//! are taken again by themselves once there is space. The figure is read after each sync, which is off the request path;
-//! `apply` only looks at a flag, and asks the system again while that flag is set.
+//! A disk that is really full is a bad place to find out, and what happens then depends on who hits the wall first:
+//!
+//! - a flush or compaction: the engine refuses writes with `Full { refused: false }`, looks for space every five seconds,
+//!   and goes on by itself when there is room for one write buffer. Nothing is lost, reads go on;
+//! - the log, in `apply` or in `sync`: what was buffered for it may be lost. The store stops with `SyncFailed`, and so must
+//!   the process;
+//! - the next start: the log cannot be written out as a file, and opening fails with `OpenError::Full` until there is
+//!   space. What had been synced is there then.
+//!
+//! So writes are refused while there is still a reserve, and are taken again by themselves once there is space. The figure
+//! is read after each sync, which is off the request path; `apply` only looks at a flag, and asks the system again while
+//! that flag is set. So nothing has to be synced, and no timer to run, for the first write behind the shortage to pass.
 //!
 //! Rejected: asking on every `apply`. It is a system call on the path that was built to have none.
 

@@ -1,6 +1,10 @@
 //! Figures about the store for metrics.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use rocksdb::{DB, properties};
 
@@ -43,6 +47,28 @@ impl RocksStats {
             delayed_write_bytes_per_s: figure(properties::ACTUAL_DELAYED_WRITE_RATE),
             is_write_stopped: figure(properties::IS_WRITE_STOPPED) != 0,
             free_bytes,
+        }
+    }
+}
+
+/// How long figures count as fresh.
+const FRESH: Duration = Duration::from_secs(2);
+
+/// The figures that were gathered last, and when.
+#[derive(Debug, Default)]
+pub(super) struct RecentStats(Mutex<Option<(Instant, RocksStats)>>);
+
+impl RecentStats {
+    /// What was gathered a moment ago, or what `gather` finds now.
+    pub(super) fn get_or(&self, gather: impl FnOnce() -> RocksStats) -> RocksStats {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match *last {
+            Some((when, stats)) if when.elapsed() < FRESH => stats,
+            _ => {
+                let stats = gather();
+                *last = Some((Instant::now(), stats));
+                stats
+            }
         }
     }
 }

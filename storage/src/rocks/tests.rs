@@ -1,8 +1,11 @@
 //! The store on disk against the conformance suite, against the model, and against what happens to disks.
 #![allow(clippy::unwrap_used)]
 
+mod aside;
 mod damage;
+mod damaged_block;
 mod data_dir;
+mod full_disk;
 mod model;
 
 use std::{fs, io, os::unix::fs::PermissionsExt, path::PathBuf};
@@ -126,15 +129,15 @@ fn one_thread_syncs_while_another_applies() {
 fn what_was_applied_and_not_synced_makes_no_system_call() {
     let subject = OnDisk::new();
     put(subject.store(), 1, b"k", &[7; 1000]);
-    let logged = subject.store().stats().wal_bytes;
+    let logged = subject.store().fresh_stats().wal_bytes;
     put(subject.store(), 2, b"k", &[7; 1000]);
     assert_eq!(
-        subject.store().stats().wal_bytes,
+        subject.store().fresh_stats().wal_bytes,
         logged,
         "nothing is written before a sync"
     );
     subject.store().sync().unwrap();
-    assert!(subject.store().stats().wal_bytes >= logged + 2000);
+    assert!(subject.store().fresh_stats().wal_bytes >= logged + 2000);
 }
 
 #[test]
@@ -159,7 +162,9 @@ fn after_a_failed_sync_no_write_and_no_sync_succeeds() {
     let subject = OnDisk::new();
     let store = subject.store();
     put(store, 1, b"k", b"v");
-    store.stop("as if fsync had failed");
+    store.stop(StorageError::SyncFailed {
+        detail: "as if fsync had failed".to_owned(),
+    });
     let mut batch = Batch::new();
     batch.put_record(1, b"k", b"v2");
     assert!(matches!(store.apply(&mut batch), Err(StorageError::SyncFailed { .. })));
@@ -173,13 +178,13 @@ fn stats_count_rows_and_bytes() {
     for i in 0..1000 {
         put(subject.store(), i, b"k", &[i as u8; 500]);
     }
-    let before = subject.store().stats();
+    let before = subject.store().fresh_stats();
     assert!(
         before.keys_estimate >= 1000 && before.memtable_bytes > 500_000 && before.sst_bytes == 0,
         "{before:?}"
     );
     subject.store.db.flush().unwrap();
-    let after = subject.store().stats();
+    let after = subject.store().fresh_stats();
     assert!(
         after.sst_bytes > 0 && after.memtable_bytes < before.memtable_bytes,
         "{after:?}"
@@ -188,6 +193,21 @@ fn stats_count_rows_and_bytes() {
         !after.is_write_stopped && after.background_errors == 0 && after.free_bytes.is_some(),
         "{after:?}"
     );
+}
+
+#[test]
+fn stats_are_gathered_once_for_all_who_ask_at_the_same_time() {
+    let subject = OnDisk::new();
+    let recent = RecentStats::default();
+    let gathered = std::cell::Cell::new(0);
+    for _ in 0..3 {
+        recent.get_or(|| {
+            gathered.set(gathered.get() + 1);
+            subject.store().fresh_stats()
+        });
+    }
+    assert_eq!(gathered.get(), 1);
+    assert!(subject.store().stats().free_bytes.is_some());
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use super::{Effect, Engine, LoadFailed, Scan, ScanId, ScanPage};
 use crate::time::Instant;
-use quorate_ring::PartitionId;
+use quorate_ring::{NodeIndex, PartitionId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Something that wakes.
@@ -13,6 +13,12 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) enum Task {
     /// Proofs that records can be settled.
     Settle,
+    /// Hints go home to a node.
+    Handoff(NodeIndex),
+    /// Owners compare their trees.
+    Exchange,
+    /// Greets peers again that may not have heard it.
+    Greet,
 }
 
 /// Who reads rows.
@@ -22,6 +28,10 @@ pub(super) enum Reader {
     Settle(PartitionId, u64),
     /// Which partitions have anything that waits to be settled.
     SettleWalk,
+    /// Hints for a node, on this pass over them.
+    Handoff(NodeIndex, u64),
+    /// A list of keys, by its number.
+    Exchange(u64),
 }
 
 /// Tasks that sleep and scans under way.
@@ -58,6 +68,16 @@ impl Background {
         self.wakes.extend(at.map(|at| (at, task)));
     }
 
+    /// Lets a task sleep on.
+    pub(super) fn cancel(&mut self, task: Task) {
+        self.wakes.retain(|&(_, sleeping)| sleeping != task);
+    }
+
+    /// Lets all tasks sleep for good: nothing wakes them any more.
+    pub(super) fn cancel_all(&mut self) {
+        self.wakes.clear();
+    }
+
     fn due(&mut self, now: Instant) -> Option<Task> {
         let &(at, _) = self.wakes.first()?;
         if at > now {
@@ -70,9 +90,15 @@ impl Background {
 impl Engine {
     /// Lets every task do its part whose time has come.
     pub(super) fn run_tasks(&mut self, now: Instant) {
+        if self.memory.is_silent() {
+            self.background.cancel_all();
+        }
         while let Some(task) = self.background.due(now) {
             match task {
                 Task::Settle => self.settle_tick(now),
+                Task::Handoff(node) => self.run_handoff(now, node),
+                Task::Exchange => self.run_exchanges(now),
+                Task::Greet => self.greet_again(now),
             }
         }
     }
@@ -91,6 +117,8 @@ impl Engine {
             match reader {
                 Reader::Settle(partition, batch) => self.settle_page(now, partition, batch, result),
                 Reader::SettleWalk => self.settle_walked(now, result),
+                Reader::Handoff(node, pass) => self.hints_read(now, node, pass, result),
+                Reader::Exchange(listing) => self.listed(now, listing, result),
             }
         }
     }

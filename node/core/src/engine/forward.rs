@@ -44,7 +44,7 @@ impl Engine {
                 elapsed_us: 0,
             };
             let detail = if owners.contains(&self.me) {
-                "this node's disk takes no writes for now, and it has no connection to another owner of the key"
+                self.why_writes_are_left(now)
             } else {
                 "this node does not own the key, and has no connection to a node that does"
             };
@@ -94,7 +94,11 @@ impl Engine {
 
     pub(super) fn forward_deadline(&mut self, id: OpId) {
         if let Some(Op::Forward(op)) = self.ops.get(&id) {
-            self.peers.keeps_waiting(op.to);
+            if op.is_write {
+                // It may still arrive.
+                self.pending.sent(op.to, id.0, &op.key);
+            }
+            self.peers.is_late(op.to);
         }
         let detail = "the node that had the request gave no answer in time".to_string();
         self.fail_forward(id, Code::DeadlineExceeded, detail, ReplicaState::TimedOut);

@@ -153,6 +153,12 @@ pub enum Effect {
         /// Which rows.
         what: Scan,
     },
+    /// The data in this node's directory must not be used: end the process without answering anything more, set the directory aside, and
+    /// start with an empty one. This engine stays silent.
+    Rebuild {
+        /// Why, in a sentence, for the log.
+        reason: String,
+    },
     /// Write bytes at a place, to be visible to later loads at once, and hand in [`Input::Durable`] when they are synced. A whole
     /// burst of stores may share one write and one sync.
     Store {

@@ -17,14 +17,21 @@
 
 mod background;
 mod dirty;
+mod exchange;
 mod forward;
 mod gate;
 mod get;
+mod handoff;
+mod handoff_receive;
+mod hints;
 mod io;
 mod keys;
+mod memory;
 mod ops;
 mod peers;
+mod pending;
 mod put;
+mod repair;
 mod replica;
 mod rules;
 mod settle;
@@ -36,10 +43,14 @@ mod vnodes;
 #[cfg(test)]
 mod tests;
 
+pub use exchange::{ExchangePhase, ExchangeStatus, LastExchange, RunningExchange};
+pub use hints::HintsFor;
 pub use io::{Effect, Input, LoadFailed, LoadId, RequestHandle, Scan, ScanId, ScanPage, ScanRows, StoreTicket};
+pub use memory::{Boot, MalformedNote, PeerState};
+pub use peers::PeerHealth;
 pub use settle::SettleStatus;
 
-use crate::bucket::BucketTable;
+use crate::bucket::{BucketTable, Durability};
 use crate::key::Key;
 use crate::message::{ForwardReply, PeerMessage, Refusal};
 use crate::request::{Code, Failure, Operation, Outcome, ReplicaState, Response};
@@ -48,10 +59,16 @@ use crate::time::Instant;
 use crate::tree::Trees;
 use background::Background;
 use dirty::Dirty;
+use exchange::Exchange;
 use gate::Gate;
+use handoff::Handoffs;
+use hints::Hints;
+use memory::Memory;
 use ops::{Op, OpId, Ops};
-use peers::Peers;
+use peers::{Kind, Peers};
+use pending::Pending;
 use quorate_ring::{NodeId, NodeIndex, Ring};
+use repair::Repairs;
 use settle::Settling;
 use slots::{Slots, Work};
 use std::collections::{BTreeSet, VecDeque};
@@ -77,6 +94,8 @@ pub struct EngineConfig {
     pub limits: Limits,
     /// The wall clock at [`Instant`] 0 of this engine, in milliseconds since 1970. For ages that people read and for values that expire.
     pub wall_ms: u64,
+    /// This start of the data directory.
+    pub boot: Boot,
 }
 
 /// Bounds of an engine's queues and patience. Each has a documented answer when it is reached.
@@ -183,6 +202,8 @@ pub struct Counters {
     pub hints_overflowed: u64,
     /// Owners that were behind and were sent what a read had found.
     pub read_repairs: u64,
+    /// Such repairs that were left to anti-entropy: there were too many, or the record was too large.
+    pub read_repairs_skipped: u64,
     /// Exchanges that came to their end.
     pub exchanges: u64,
     /// Exchanges that found a difference.
@@ -193,6 +214,8 @@ pub struct Counters {
     pub exchange_received: u64,
     /// Bytes of records and lists of keys that exchanges sent.
     pub exchange_bytes_sent: u64,
+    /// Records that exchanges left out because they are too large to be sent.
+    pub exchange_too_large: u64,
     /// Records that were dropped because their deletes are settled.
     pub reaped: u64,
     /// Actors that were dropped from contexts.
@@ -205,6 +228,8 @@ pub struct Counters {
     pub healed_records: u64,
     /// Leaves of Merkle trees that the scrub had to correct.
     pub leaves_corrected: u64,
+    /// Connections to peers that stand over an older copy of their data directory; they were not let up.
+    pub peers_refused: u64,
     /// Times that a peer was found slow and routed round.
     pub peers_slowed: u64,
 }
@@ -234,6 +259,7 @@ pub struct Engine {
     config: EngineConfig,
     me: NodeIndex,
     peers: Peers,
+    memory: Memory,
     vnodes: Vnodes,
     gate: Gate,
     slots: Slots,
@@ -243,8 +269,15 @@ pub struct Engine {
     settling: Settling,
     /// The time of day at the present input, in milliseconds since 1970.
     wall_ms: u64,
+    hints: Hints,
+    handoffs: Handoffs,
+    pending: Pending,
+    repairs: Repairs,
+    exchange: Exchange,
     ops: Ops,
     timers: BTreeSet<(Instant, OpId, Timer)>,
+    /// When each write that was sent becomes slow, in order.
+    slow: VecDeque<(Instant, OpId)>,
     next_op: OpId,
     effects: VecDeque<Effect>,
     counters: Counters,
@@ -261,7 +294,8 @@ impl Engine {
         let next_op = OpId(vnodes.first_op());
         Engine {
             me,
-            peers: Peers::new(config.ring.members().len()),
+            peers: Peers::new(config.ring.members().len(), config.limits.slow_after),
+            memory: Memory::new(config.boot, config.seed, config.ring.members().len()),
             vnodes,
             gate: Gate::default(),
             slots: Slots::default(),
@@ -270,8 +304,14 @@ impl Engine {
             background: Background::default(),
             settling: Settling::default(),
             wall_ms: config.wall_ms,
+            hints: Hints::default(),
+            handoffs: Handoffs::default(),
+            pending: Pending::default(),
+            repairs: Repairs::default(),
+            exchange: Exchange::new(config.seed),
             ops: Ops::default(),
             timers: BTreeSet::new(),
+            slow: VecDeque::new(),
             next_op,
             effects: VecDeque::new(),
             counters: Counters::default(),
@@ -282,6 +322,7 @@ impl Engine {
     /// Takes in one thing that happened at `now`.
     pub fn handle(&mut self, now: Instant, input: Input) {
         self.wall_ms = self.config.wall_ms.saturating_add(now.0 / 1000);
+        self.peers.tick(now);
         match input {
             Input::Request {
                 handle,
@@ -291,11 +332,8 @@ impl Engine {
                 self.start(now, Origin::Client(handle), operation, timeout);
             }
             Input::Message { from, message } => self.message(now, from, message),
-            Input::PeerUp(node) => self.peers.up(node),
-            Input::PeerDown(node) => {
-                self.peers.down(node);
-                self.lose(now, node);
-            }
+            Input::PeerUp(node) => self.peer_connected(now, node),
+            Input::PeerDown(node) => self.peer_disconnected(now, node),
             Input::Loaded { load, result } => {
                 if let Some(place) = self.slots.end_load(load) {
                     self.loaded(now, place, result);
@@ -304,27 +342,39 @@ impl Engine {
             Input::Scanned { scan, result } => self.scanned(now, scan, result),
             Input::Durable(upto) => {
                 self.gate.durable(upto);
+                self.note_unmarked(now);
                 while let Some(done) = self.slots.next_durable(upto) {
-                    self.tell(now, done.waiters, Ok(()));
+                    self.tell(now, done.waiters, Ok(Durability::Durable));
                 }
             }
             Input::StoreFailed(ticket) => self.store_failed(now, ticket),
             Input::Tick => {}
         }
         self.fire(now);
+        self.fire_slow(now);
         self.run_tasks(now);
         self.settle_go_on(now);
     }
 
     /// The next thing to do, if there is one.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        self.effects.pop_front()
+        loop {
+            let effect = self.effects.pop_front()?;
+            if let Effect::Send { to, message } = &effect {
+                if self.memory.is_silent() {
+                    continue;
+                }
+                self.peers.sent(*to, message);
+            }
+            return Some(effect);
+        }
     }
 
     /// When to hand in [`Input::Tick`] at the latest.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let timer = self.timers.first().map(|&(at, _, _)| at);
-        timer.into_iter().chain(self.background.next()).min()
+        let slow = self.slow.front().map(|&(at, _)| at);
+        timer.into_iter().chain(slow).chain(self.background.next()).min()
     }
 
     /// Takes in a stored leaf of a Merkle tree: its first token, its n and its hash. For the start of a node, before the first input.
@@ -345,7 +395,15 @@ impl Engine {
 
     /// What has been counted so far.
     pub fn counters(&self) -> Counters {
-        self.counters
+        Counters {
+            peers_slowed: self.peers.opened(),
+            ..self.counters
+        }
+    }
+
+    /// How another node is doing, as seen from here.
+    pub fn peer_health(&self, node: NodeIndex) -> PeerHealth {
+        self.peers.health(node)
     }
 
     /// Requests under way and keys held in memory, for metrics: `(operations, slots)`.
@@ -358,17 +416,30 @@ impl Engine {
         &self.config
     }
 
+    /// A peer is connected, and both remember each other: from now on it is sent to, and counted.
+    fn come_up(&mut self, now: Instant, node: NodeIndex) {
+        self.peers.up(node);
+        self.wake_handoff(now, node);
+        self.exchange_peer_up(now, node);
+    }
+
     fn message(&mut self, now: Instant, from: NodeIndex, message: PeerMessage) {
+        if let PeerMessage::Greeting(greeting) = message {
+            return self.greeted(now, from, greeting);
+        }
+        if !self.memory.accepts(from) {
+            return;
+        }
         self.settle_overhear(&message);
         match message {
             PeerMessage::Replicate(m) => self.replicate(now, from, m),
             PeerMessage::Fetch(m) => self.fetch(now, from, m),
             PeerMessage::ReplicateReply(m) => {
-                self.peers.answered(from);
+                self.peers.answered(from, Kind::Write, m.id);
                 self.replicate_answer(now, OpId(m.id), from, m.result);
             }
             PeerMessage::FetchReply(m) => {
-                self.peers.answered(from);
+                self.peers.answered(from, Kind::Read, m.id);
                 self.get_answer(now, OpId(m.id), from, m.result);
             }
             PeerMessage::Forward(m) => {
@@ -380,33 +451,49 @@ impl Engine {
                 );
             }
             PeerMessage::ForwardReply(m) => {
-                self.peers.answered(from);
+                self.peers.heard_of(from);
+                self.pending.answered(from, m.id);
                 self.forward_answer(from, OpId(m.id), m.response);
             }
             PeerMessage::SettleAsk(m) => self.settle_asked(now, from, m),
             PeerMessage::SettleReply(m) => self.settle_answer(now, from, m),
             PeerMessage::Reap(m) => self.settle_proved(now, from, m),
-            // Each comes to its own place with what it is for.
-            PeerMessage::Greeting(_)
-            | PeerMessage::StoreHint(_)
-            | PeerMessage::FetchHint(_)
-            | PeerMessage::Handoff(_)
-            | PeerMessage::HandoffReply(_)
-            | PeerMessage::TreeAsk(_)
-            | PeerMessage::TreeReply(_)
-            | PeerMessage::Pull(_)
-            | PeerMessage::PullReply(_) => {}
+            PeerMessage::StoreHint(m) => self.store_hint(now, from, m),
+            PeerMessage::FetchHint(m) => self.fetch_hint(now, from, m),
+            PeerMessage::Handoff(m) => self.handoff(now, from, m),
+            PeerMessage::HandoffReply(m) => {
+                self.exchange_delivered(now, from, &m);
+                self.handoff_answer(now, from, &m);
+            }
+            PeerMessage::TreeAsk(m) => self.tree_ask(now, from, m),
+            PeerMessage::TreeReply(m) => self.tree_reply(now, from, m),
+            PeerMessage::Pull(m) => self.pull(now, from, m),
+            PeerMessage::PullReply(m) => self.pull_reply(now, from, m),
+            // It was taken in above.
+            PeerMessage::Greeting(_) => {}
         }
     }
 
-    /// A replica has answered a [`Replicate`](crate::message::Replicate), or a fallback a [`StoreHint`](crate::message::StoreHint).
-    fn replicate_answer(&mut self, now: Instant, id: OpId, from: NodeIndex, result: Result<(), Refusal>) {
-        let state = result.map_or_else(refused, |()| ReplicaState::Acked);
-        self.put_answer(now, id, from, state);
+    /// A replica, which may be this node, has answered a [`Replicate`](crate::message::Replicate), or a fallback a
+    /// [`StoreHint`](crate::message::StoreHint).
+    fn replicate_answer(&mut self, now: Instant, id: OpId, from: NodeIndex, result: Result<Durability, Refusal>) {
+        let state = result.map_or_else(refused, acked);
+        match self.ops.get(&id) {
+            Some(Op::Put(_) | Op::Tail(_)) => self.put_answer(now, id, from, state),
+            Some(Op::Get(_)) => self.write_back_answer(now, id, from, state),
+            Some(Op::Forward(_)) => {}
+            None => {
+                self.pending.answered(from, id.0);
+                self.repairs.answered(from, id);
+            }
+        }
     }
 
     /// Begins a request: here if this node owns the key, else at an owner.
     fn start(&mut self, now: Instant, origin: Origin, operation: Operation, timeout: Duration) {
+        if self.memory.is_silent() {
+            return self.refuse(origin, rules::is_older_copy());
+        }
         let limits = &self.config.limits;
         let is_full = self.ops.len() >= limits.operations_max
             || self.ops.bytes() >= limits.operation_bytes_max
@@ -420,15 +507,16 @@ impl Engine {
         // The reply leaves a little before the client stops waiting.
         let deadline = now + (timeout - (timeout / 8).min(Duration::from_millis(20)));
         let owns = self.owners(operation.key()).contains(&self.me);
-        let disk_refuses = operation.is_write() && self.gate.is_closed(now);
+        let leaves_it = operation.is_write() && self.leaves_writes(now);
         match origin {
-            _ if owns && !disk_refuses => match operation {
+            _ if owns && !leaves_it => match operation {
                 Operation::Get { .. } => self.start_get(now, origin, operation, deadline),
                 _ => self.start_put(now, origin, operation, deadline),
             },
             Origin::Client(handle) => self.start_forward(now, handle, operation, deadline),
             Origin::Peer(..) if owns => {
-                self.refuse(origin, rules::disk_refuses());
+                let detail = self.why_writes_are_left(now);
+                self.refuse(origin, Failure::not_applied(Code::Unavailable, detail));
             }
             Origin::Peer(..) => {
                 let detail = "the request was forwarded to a node that does not own the key; the nodes' rings differ";
@@ -443,8 +531,18 @@ impl Engine {
         ring.owners(ring.partition_of(key.token()), self.config.buckets.of(key.bucket()).n)
     }
 
+    /// The nodes that stand in for owners of the key, in order.
+    fn fallbacks(&self, key: &Key) -> &[NodeIndex] {
+        let ring = &self.config.ring;
+        let list = ring.preference_list(ring.partition_of(key.token()));
+        &list[usize::from(self.config.buckets.of(key.bucket()).n).min(list.len())..]
+    }
+
     /// The connection to a node is gone: it owes nothing any more.
     fn lose(&mut self, now: Instant, node: NodeIndex) {
+        self.repairs.lost(node);
+        self.pending.lost(node);
+        self.handoffs.lost(node);
         let waiting: Vec<OpId> = self
             .ops
             .iter()
@@ -453,11 +551,27 @@ impl Engine {
             .collect();
         for id in waiting {
             match self.ops.get(&id) {
-                Some(Op::Put(_)) => self.put_answer(now, id, node, ReplicaState::Lost),
+                Some(Op::Put(_) | Op::Tail(_)) => self.put_answer(now, id, node, ReplicaState::Lost),
                 Some(Op::Get(_)) => self.get_lost(now, id, node),
                 Some(Op::Forward(_)) => self.forward_lost(id, node),
                 None => {}
             }
+        }
+    }
+
+    /// Ends all operations as if their time were up.
+    fn end_operations(&mut self, now: Instant) {
+        let ids: Vec<OpId> = self.ops.iter().map(|(&id, _)| id).collect();
+        ids.into_iter().for_each(|id| self.deadline(now, id));
+    }
+
+    fn deadline(&mut self, now: Instant, id: OpId) {
+        match self.ops.get(&id) {
+            Some(Op::Put(_)) => self.put_deadline(now, id),
+            Some(Op::Get(_)) => self.get_deadline(now, id),
+            Some(Op::Forward(_)) => self.forward_deadline(id),
+            Some(Op::Tail(_)) => self.end_tail(now, id),
+            None => {}
         }
     }
 
@@ -467,13 +581,10 @@ impl Engine {
             && at <= now
         {
             self.timers.pop_first();
-            match (timer, self.ops.get(&id)) {
-                (Timer::Deadline, Some(Op::Put(_))) => self.put_deadline(now, id),
-                (Timer::Deadline, Some(Op::Get(_))) => self.get_deadline(now, id),
-                (Timer::Deadline, Some(Op::Forward(_))) => self.forward_deadline(id),
-                (Timer::Hedge, _) => self.get_hedge(now, id),
-                (Timer::Again, _) => self.get_again(now, id),
-                (Timer::Deadline, None) => {}
+            match timer {
+                Timer::Deadline => self.deadline(now, id),
+                Timer::Hedge => self.get_hedge(now, id),
+                Timer::Again => self.get_again(now, id),
             }
         }
     }
@@ -503,6 +614,14 @@ impl Engine {
             _ => self.counters.refused += 1,
         }
         self.reply(origin, Err(failure));
+    }
+}
+
+/// A replica's ack, as its line in the tally.
+fn acked(durability: Durability) -> ReplicaState {
+    match durability {
+        Durability::Durable => ReplicaState::Acked,
+        Durability::Relaxed => ReplicaState::Accepted,
     }
 }
 

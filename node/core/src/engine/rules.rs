@@ -6,14 +6,15 @@
 
 use super::Engine;
 use super::settle::SKEW_MS;
-use super::tally::Tally;
-use crate::bucket::{BlindWrites, BucketProperties};
+use super::tally::{Quorum, Tally};
+use crate::bucket::{BlindWrites, BucketProperties, Durability};
 use crate::key::Key;
 use crate::record::{Content, MalformedRecord, Record, Sibling};
 use crate::request::{
     Code, Failure, Outcome, QuorumKind, ReadOptions, ReplicaReport, ReplicaState, Role, WriteOptions,
 };
 use crate::seen::Seen;
+use crate::time::Instant;
 use quorate_ring::NodeIndex;
 
 /// Longest content type, in bytes.
@@ -37,57 +38,99 @@ impl Engine {
         }
     }
 
-    /// Fails at once, before anything is sent, if too few owners are connected.
+    /// Fails at once, before anything is sent, if too few nodes are connected.
     pub(super) fn check_available(&self, what: &str, key: &Key, tally: &Tally) -> Result<(), Failure> {
-        let here = |node: NodeIndex| node == self.me || self.peers.is_up(node);
+        let quorum = tally.quorum();
         let owners = self.owners(key);
-        if owners.iter().filter(|&&node| here(node)).count() >= usize::from(tally.need()) {
+        let here = |nodes: &[NodeIndex]| nodes.iter().filter(|&&node| self.is_here(node)).count();
+        let up = here(owners);
+        if up >= usize::from(quorum.need) {
             return Ok(());
         }
-        let state = |node| {
-            if here(node) {
-                ReplicaState::NotAsked
-            } else {
-                ReplicaState::Down
-            }
+        let fallbacks = match quorum.takes_fallbacks() && self.config.limits.hints {
+            true => self.fallbacks(key),
+            false => &[],
         };
-        let report = |&node| ReplicaReport {
+        if up + here(fallbacks) >= usize::from(quorum.need) && up >= usize::from(quorum.primary) {
+            return Ok(());
+        }
+        let state = |node| match self.is_here(node) {
+            true => ReplicaState::NotAsked,
+            false => ReplicaState::Down,
+        };
+        let report = |&node, role| ReplicaReport {
             node,
-            role: Role::Primary,
+            role,
             state: state(node),
             elapsed_us: 0,
         };
-        let replicas: Vec<_> = owners.iter().map(report).collect();
-        let down: Vec<_> = replicas
-            .iter()
-            .filter(|r| r.state == ReplicaState::Down)
-            .copied()
+        let replicas: Vec<_> = (owners.iter().map(|node| report(node, Role::Primary)))
+            .chain(fallbacks.iter().map(|node| report(node, Role::Fallback)))
             .collect();
-        let names: Vec<_> = down
-            .iter()
-            .map(|r| format!("{} is down", self.config.ring.member(r.node).name))
-            .collect();
-        let up = owners.len() - down.len();
-        let detail = format!(
-            "{} {what} needed, {up} of the key's {} owners {} up{}{}; nothing was sent",
-            tally.need(),
-            owners.len(),
-            if up == 1 { "is" } else { "are" },
-            if names.is_empty() { "" } else { ": " },
-            names.join(", "),
-        );
         Err(Failure {
             code: Code::Unavailable,
             outcome: Outcome::NotApplied,
-            detail,
+            detail: self.say_unavailable(&quorum.in_words(what), owners.len(), &replicas),
             replicas,
         })
     }
+
+    /// `2 acks needed, 1 of the key's 3 owners is up: n2 is down, n3 is down; nothing was sent`.
+    fn say_unavailable(&self, needed: &str, owners: usize, replicas: &[ReplicaReport]) -> String {
+        let is_up = |r: &&ReplicaReport| r.state != ReplicaState::Down;
+        let up = replicas[..owners].iter().filter(is_up).count();
+        let fallbacks = replicas[owners..].iter().filter(is_up).count();
+        let names: Vec<_> = replicas
+            .iter()
+            .filter(|r| r.state == ReplicaState::Down)
+            .map(|r| format!("{} is down", self.config.ring.member(r.node).name))
+            .collect();
+        format!(
+            "{needed} needed, {up} of the key's {owners} owners {} up{}{}{}; nothing was sent",
+            if up == 1 { "is" } else { "are" },
+            match fallbacks {
+                0 => String::new(),
+                1 => " and 1 fallback".into(),
+                more => format!(" and {more} fallbacks"),
+            },
+            if names.is_empty() { "" } else { ": " },
+            names.join(", "),
+        )
+    }
+
+    /// Whether the node is this one, or connected.
+    fn is_here(&self, node: NodeIndex) -> bool {
+        node == self.me || self.peers.is_up(node)
+    }
 }
+
+impl Engine {
+    /// Whether this node leaves writes to other owners, and takes none if none of those is connected.
+    pub(super) fn leaves_writes(&self, now: Instant) -> bool {
+        self.gate.is_closed(now) || self.memory.is_unknown()
+    }
+
+    /// Why it does.
+    pub(super) fn why_writes_are_left(&self, now: Instant) -> &'static str {
+        match self.gate.is_closed(now) {
+            true => DISK_REFUSES,
+            false => {
+                "this node's data directory is new, and it has not met another node yet; nothing was written, ask another node"
+            }
+        }
+    }
+}
+
+const DISK_REFUSES: &str = "this node's disk takes no writes for now (it is full, or behind with its work) and no other owner was asked; nothing was written, ask another node";
 
 /// The answer to a write while the [gate](super::gate) is closed.
 pub(super) fn disk_refuses() -> Failure {
-    let detail = "this node's disk takes no writes for now (it is full, or behind with its work); nothing was written, ask another node";
+    Failure::not_applied(Code::Unavailable, DISK_REFUSES)
+}
+
+/// The answer of a node that has fallen silent.
+pub(super) fn is_older_copy() -> Failure {
+    let detail = "this node's data directory is an older copy; it is being set aside and rebuilt, ask another node";
     Failure::not_applied(Code::Unavailable, detail)
 }
 
@@ -187,22 +230,43 @@ pub(super) fn check_size(properties: &BucketProperties, content: &Content) -> Re
     Ok(())
 }
 
-/// How many answers a read waits for.
-pub(super) fn read_quorum(properties: &BucketProperties, options: &ReadOptions) -> Result<u8, Failure> {
-    refuse_sloppy(options.quorum, options.pr.map(|_| "pr"))?;
-    Ok(checked("r", options.r, properties)?
+/// What a read waits for.
+pub(super) fn read_quorum(properties: &BucketProperties, options: &ReadOptions) -> Result<Quorum, Failure> {
+    let kind = options.quorum.unwrap_or(properties.quorum);
+    let r = checked("r", options.r, properties)?
         .or(properties.r)
-        .unwrap_or(properties.majority()))
+        .unwrap_or(properties.majority());
+    let pr = checked("pr", options.pr, properties)?.or(properties.pr);
+    Ok(quorum(kind, r, pr, 0))
 }
 
-/// How many acks a write waits for.
-pub(super) fn write_quorum(properties: &BucketProperties, options: &WriteOptions) -> Result<u8, Failure> {
-    refuse_sloppy(options.quorum, options.pw.map(|_| "pw"))?;
+/// What a write waits for. `dw` is more than the durable acks that it asks for: a write that names it waits for the sync everywhere.
+pub(super) fn write_quorum(properties: &BucketProperties, options: &WriteOptions) -> Result<Quorum, Failure> {
+    let kind = options.quorum.unwrap_or(properties.quorum);
     let w = checked("w", options.w, properties)?
         .or(properties.w)
         .unwrap_or(properties.majority());
     let dw = checked("dw", options.dw, properties)?.or(if options.w.is_some() { None } else { properties.dw });
-    Ok(w.max(dw.unwrap_or(w)))
+    let pw = checked("pw", options.pw, properties)?.or(properties.pw);
+    let durable = dw.unwrap_or(match properties.durability {
+        Durability::Durable => w,
+        Durability::Relaxed => 0,
+    });
+    Ok(quorum(kind, w, pw, durable))
+}
+
+fn quorum(kind: QuorumKind, need: u8, primary: Option<u8>, durable: u8) -> Quorum {
+    let need = need.max(primary.unwrap_or(0)).max(durable);
+    let primary = match kind {
+        QuorumKind::Strict => need,
+        QuorumKind::Sloppy => primary.unwrap_or(0),
+    };
+    Quorum {
+        kind,
+        need,
+        primary,
+        durable,
+    }
 }
 
 /// Checks one quorum parameter of a request.
@@ -217,19 +281,4 @@ fn checked(name: &str, value: Option<u8>, properties: &BucketProperties) -> Resu
         }
         _ => Ok(value),
     }
-}
-
-/// Refuses what comes with healing and is not there yet, rather than quietly giving something else.
-fn refuse_sloppy(quorum: Option<QuorumKind>, primary: Option<&str>) -> Result<(), Failure> {
-    let what = match (quorum, primary) {
-        (Some(QuorumKind::Sloppy), _) => "sloppy quorums are",
-        (_, Some(name)) => return Err(unsupported(&format!("{name} is"))),
-        _ => return Ok(()),
-    };
-    Err(unsupported(what))
-}
-
-fn unsupported(what: &str) -> Failure {
-    let detail = format!("{what} not served by this version: every quorum is strict, and counts the key's owners only");
-    Failure::not_applied(Code::Unsupported, detail)
 }

@@ -10,13 +10,27 @@ use bytes::Bytes;
 use quorate_ring::{NodeId, PartitionId};
 use serde::{Deserialize, Serialize};
 
-/// The first message on a connection between nodes, both ways: who has which memory. Until it has come, nothing else counts.
+/// One process of a node, as its peers remember it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Met {
+    /// The generation of its data directory: rises by one with each start.
+    pub generation: u64,
+    /// A random number of the process.
+    #[serde(with = "postcard::fixint::le")]
+    pub start: u64,
+}
+
+/// The first message on a connection between nodes, both ways: who has which memory. Nothing else counts until both accept each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Greeting {
-    /// The sender's boot generation: rises by one with each start of its data directory.
-    pub boot: u64,
-    /// The highest boot generation of the receiver that the sender remembers; 0 if it never met it.
-    pub remembers: u64,
+    /// The sender.
+    pub me: Met,
+    /// The newest process of the receiver that the sender remembers.
+    pub remembers: Option<Met>,
+    /// The sender has noted durably who the receiver is, and takes in what it sends.
+    pub accepts: bool,
+    /// The sender has not heard that the receiver accepts it, and wants to be told.
+    pub asks: bool,
 }
 
 /// A coordinator asks a fallback to keep the record of a key for an owner that is away. Idempotent: the fallback merges it with what it
@@ -76,7 +90,13 @@ pub enum TreeQuestion {
     /// The hashes of these branches' leaves, in this order.
     Leaves(Vec<u8>),
     /// The keys in these leaves.
-    Keys(Vec<u16>),
+    Keys {
+        /// The leaves, in order.
+        leaves: Vec<u16>,
+        /// Of the first leaf only the keys behind this one: where an earlier answer stopped. One leaf may hold more than an answer does, since
+        /// all items of one partition key lie in one.
+        after: Option<Key>,
+    },
 }
 
 /// One owner asks another about a tree of theirs.
@@ -97,7 +117,7 @@ pub struct TreeAsk {
 pub struct KeyEntry {
     /// The record's name.
     pub key: Key,
-    /// Hash of its canonical bytes.
+    /// Hash of its canonical bytes; zero if it was written a moment ago, and the other owners may not have that write yet.
     #[serde(with = "postcard::fixint::le")]
     pub hash: u64,
     /// Its context as postcard, so that the other side knows whose record is the newer one; empty if it is longer than a small record.
@@ -113,9 +133,10 @@ pub enum TreeAnswer {
     Branches(Vec<u64>),
     /// The hashes of the leaves of the branches that were asked for.
     Leaves(Vec<u64>),
-    /// The keys in the leaves that were asked for, up to a bound. `done`: how many of these leaves are listed to their end.
+    /// The keys in the leaves that were asked for, up to a bound. `done`: how many of these leaves are listed to their end; the next one is
+    /// listed up to the last key.
     Keys {
-        /// The keys.
+        /// The keys, in their order.
         entries: Vec<KeyEntry>,
         /// Leaves listed to their end.
         done: u16,

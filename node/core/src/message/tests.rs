@@ -179,6 +179,10 @@ fn all_messages() -> Vec<Message> {
 fn healing() -> Vec<PeerMessage> {
     let (id, target, record) = (7, NodeId([6; 16]), Bytes::from_static(&[1, 0, 0, 0, 0]));
     let (partition, n) = (PartitionId(65_535), 3);
+    let met = Met {
+        generation: 300,
+        start: u64::MAX,
+    };
     let ask = |question| {
         PeerMessage::TreeAsk(TreeAsk {
             id,
@@ -215,7 +219,18 @@ fn healing() -> Vec<PeerMessage> {
         done: 1,
     };
     vec![
-        PeerMessage::Greeting(Greeting { boot: 3, remembers: 2 }),
+        PeerMessage::Greeting(Greeting {
+            me: met,
+            remembers: None,
+            accepts: false,
+            asks: true,
+        }),
+        PeerMessage::Greeting(Greeting {
+            me: met,
+            remembers: Some(met),
+            accepts: true,
+            asks: false,
+        }),
         PeerMessage::StoreHint(StoreHint {
             id,
             target,
@@ -240,7 +255,10 @@ fn healing() -> Vec<PeerMessage> {
         }),
         ask(TreeQuestion::Root(u64::MAX)),
         ask(TreeQuestion::Leaves(vec![0, 63])),
-        ask(TreeQuestion::Keys(vec![0, 4095])),
+        ask(TreeQuestion::Keys {
+            leaves: vec![0, 4095],
+            after: Some(key()),
+        }),
         reply(Ok(TreeAnswer::Same)),
         reply(Ok(TreeAnswer::Branches(vec![1, 2]))),
         reply(Ok(TreeAnswer::Leaves(vec![3]))),
@@ -261,6 +279,7 @@ fn replicate() -> PeerMessage {
         id: 300,
         key: key(),
         record: Bytes::from_static(&[1, 0, 0, 0, 0]),
+        sync: true,
     })
 }
 
@@ -293,7 +312,10 @@ fn replies() -> Vec<PeerMessage> {
             id: 4,
             result: Ok(Held::Record(Bytes::from_static(b"record"))),
         }),
-        PeerMessage::ReplicateReply(ReplicateReply { id: 5, result: Ok(()) }),
+        PeerMessage::ReplicateReply(ReplicateReply {
+            id: 5,
+            result: Ok(Durability::Durable),
+        }),
     ];
     for refusal in refusals {
         let result = Err(refusal);
@@ -457,12 +479,13 @@ fn the_bytes_of_a_replicate_frame_are_fixed() {
         .map(|byte| format!("{byte:02x}"))
         .collect();
     let expected = [
-        "20000000",                                   // length: 32
+        "21000000",                                   // length: 33
         "02 20",                                      // version 2, type 32
-        "5556fb3e",                                   // crc32 of version, type and payload
+        "36813abe",                                   // crc32 of version, type and payload
         "ac02",                                       // id 300
         "11 06 6275636b6574 0003 6b6579 01 736f7274", // 17 bytes of key
         "05 01 00 00 00 00",                          // 5 bytes of record
+        "01",                                         // sync
     ];
     assert_eq!(bytes.concat(), expected.concat().replace(' ', ""));
 }

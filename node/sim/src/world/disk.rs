@@ -4,9 +4,10 @@
 //! begins takes everything in that was applied before: the group commit of the real node.
 
 use bytes::Bytes;
-use quorate_core::engine::{LoadFailed, StoreTicket};
+use quorate_core::engine::{Boot, LoadFailed, StoreTicket};
 use quorate_core::key::Key;
-use quorate_storage::{Batch, MemStorage, Storage, SyncPoint};
+use quorate_core::place::Place;
+use quorate_storage::{Batch, Column, MemStorage, ScanLimit, Storage, SyncPoint};
 
 /// What a load found.
 pub(crate) type LoadResult = Result<Option<Bytes>, LoadFailed>;
@@ -36,6 +37,46 @@ impl Disk {
         }
         self.batch.put_record(key.token().0, key.encoded(), payload);
         self.store.apply(&mut self.batch).is_ok()
+    }
+
+    /// Applies a store of a note, or its removal. False: refused, and nothing of it is on disk.
+    pub(crate) fn store_note(
+        &mut self,
+        ticket: StoreTicket,
+        place: &Place,
+        note: Option<&Bytes>,
+        refuse: bool,
+    ) -> bool {
+        self.newest = ticket;
+        if refuse || self.full > 0 {
+            return false;
+        }
+        let row = place.row();
+        match note {
+            Some(note) => self.batch.put(Column::Meta, row.token, &row.key, note),
+            None => self.batch.delete(Column::Meta, row.token, &row.key),
+        }
+        self.store.apply(&mut self.batch).is_ok()
+    }
+
+    /// All notes on disk.
+    pub(crate) fn notes(&self) -> Vec<(Place, Bytes)> {
+        let page = self.store.scan(Column::Meta, 0..=0, None, ScanLimit::rows(usize::MAX));
+        let rows = page.map_or_else(|_| Vec::new(), |page| page.rows);
+        rows.into_iter()
+            .filter_map(|row| Some((Place::note_in(&row.key)?, row.payload.ok()?)))
+            .collect()
+    }
+
+    /// Begins a start of the directory: its generation is on disk before anything else happens.
+    pub(crate) fn boot(&mut self) -> Boot {
+        let row = Place::Own.row();
+        let last = self.store.get_row(Column::Meta, row.token, &row.key).ok().flatten();
+        let boot = Boot::next(last.as_deref()).expect("the note is what an engine wrote");
+        self.batch.put(Column::Meta, row.token, &row.key, &boot.note());
+        let stored = self.store.apply(&mut self.batch).and_then(|()| self.store.sync());
+        debug_assert!(stored.is_ok(), "a disk takes a note at a start");
+        boot
     }
 
     /// Reads what is visible.

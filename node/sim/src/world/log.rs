@@ -30,6 +30,14 @@ pub(super) fn effect(effect: &Effect) -> String {
         Effect::Reply { handle, response: r } => format!("reply {}: {}", handle.0, response(r)),
         Effect::Load { load, place } => format!("load {} of {place:?}", load.0),
         Effect::Scan { scan, what } => format!("scan {} of {what:?}", scan.0),
+        Effect::Rebuild { reason } => format!("rebuild: {reason}"),
+        Effect::Store {
+            ticket,
+            place,
+            payload: note,
+        } if place.key().is_none() => {
+            format!("store {} of {place:?}: {note:?}", ticket.0)
+        }
         Effect::Store { ticket, place, payload } => {
             let what = payload.as_ref().map_or("nothing".into(), |payload| stored(payload));
             format!("store {} of {place:?}: {what}", ticket.0)

@@ -69,9 +69,16 @@ impl World {
             buckets: self.buckets.clone(),
             limits: self.limits.clone(),
             wall_ms: 1_800_000_000_000,
+            boot: self.nodes[at].disk.boot(),
         };
         let node = &mut self.nodes[at];
-        node.engine = Some(Engine::new(config));
+        let mut engine = Engine::new(config);
+        for (place, note) in node.disk.notes() {
+            engine
+                .restore_note(place, &note)
+                .expect("the note is what an engine wrote");
+        }
+        node.engine = Some(engine);
         node.origin = origin;
         node.seen = Counters::default();
         node.tick_at = None;

@@ -14,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use quorate_core::engine::{Effect, Engine, Input, LoadId, StoreTicket};
 use quorate_core::key::Key;
 use quorate_core::message::{Message, PEER_FRAME_BYTES_MAX, PeerMessage};
-use quorate_core::place::Place;
+use quorate_core::place::{Place, Shelf};
 use quorate_core::time::Instant;
 use std::collections::VecDeque;
 
@@ -92,6 +92,17 @@ impl World {
                 );
             }
             Effect::Scan { .. } => {}
+            Effect::Rebuild { reason } => {
+                self.violated(Promise::P1, || {
+                    format!("node {at} takes its disk for an older copy: {reason}")
+                });
+            }
+            Effect::Store { ticket, place, payload } if place.row().shelf == Shelf::Note => {
+                let refuse = self.disk.chance(self.disk_rates.refused_pm);
+                if !self.nodes[at].disk.store_note(ticket, &place, payload.as_ref(), refuse) {
+                    refused.push_back(ticket);
+                }
+            }
             Effect::Store { ticket, place, payload } => {
                 let (Place::Record(key), Some(payload)) = (place, payload) else {
                     return;

@@ -3,7 +3,7 @@
 use crate::cli::connect::ConnectArgs;
 use crate::cli::error::plain;
 use crate::cli::{CliError, Exit};
-use quorate_client::{Client, Key, Value};
+use quorate_client::{Client, Key, QuorumKind, ReadOptions, Value, WriteOptions};
 use std::ffi::{OsStr, OsString};
 use std::io::{IsTerminal, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -43,6 +43,77 @@ impl Target {
     }
 }
 
+/// Which quorum a write waits for.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(super) struct WriteQuorum {
+    /// Acknowledgements to wait for
+    #[arg(long)]
+    w: Option<u8>,
+    /// Of these, how many have to be on disk
+    #[arg(long)]
+    dw: Option<u8>,
+    /// Of these, how many have to be of the key's owners
+    #[arg(long)]
+    pw: Option<u8>,
+    /// Whether fallbacks count while owners are away
+    #[arg(long, value_enum)]
+    quorum: Option<Kind>,
+}
+
+impl WriteQuorum {
+    pub(super) fn options(self) -> WriteOptions {
+        WriteOptions {
+            w: self.w,
+            dw: self.dw,
+            pw: self.pw,
+            quorum: self.quorum.map(QuorumKind::from),
+            return_representation: false,
+        }
+    }
+}
+
+/// Which quorum a read waits for.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(super) struct ReadQuorum {
+    /// Answers to wait for
+    #[arg(long)]
+    r: Option<u8>,
+    /// Of these, how many have to be of the key's owners
+    #[arg(long)]
+    pr: Option<u8>,
+    /// Whether fallbacks count while owners are away
+    #[arg(long, value_enum)]
+    quorum: Option<Kind>,
+}
+
+impl ReadQuorum {
+    pub(super) fn options(self) -> ReadOptions {
+        ReadOptions {
+            r: self.r,
+            pr: self.pr,
+            quorum: self.quorum.map(QuorumKind::from),
+        }
+    }
+}
+
+/// A [`QuorumKind`] on the command line.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Kind {
+    /// Only the key's owners count
+    Strict,
+    /// Fallbacks count too
+    Sloppy,
+}
+
+impl From<Kind> for QuorumKind {
+    fn from(kind: Kind) -> QuorumKind {
+        match kind {
+            Kind::Strict => QuorumKind::Strict,
+            Kind::Sloppy => QuorumKind::Sloppy,
+        }
+    }
+}
+
 /// What `quorate put` takes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PutArgs {
@@ -63,9 +134,8 @@ pub(crate) struct PutArgs {
     /// MIME type of the value; text/plain for arguments, else application/octet-stream
     #[arg(long, value_name = "TYPE")]
     content_type: Option<String>,
-    /// Acknowledgements to wait for
-    #[arg(long)]
-    pub(super) w: Option<u8>,
+    #[command(flatten)]
+    pub(super) quorum: WriteQuorum,
 }
 
 impl PutArgs {
@@ -110,9 +180,8 @@ fn all(mut stdin: impl Read) -> Result<Vec<u8>, CliError> {
 pub(crate) struct GetArgs {
     #[command(flatten)]
     pub(super) target: Target,
-    /// Answers to wait for
-    #[arg(long)]
-    pub(super) r: Option<u8>,
+    #[command(flatten)]
+    pub(super) quorum: ReadQuorum,
     /// Print only this one of several siblings, counted from 1
     #[arg(long, value_name = "NUMBER")]
     pub(super) sibling: Option<u16>,
@@ -132,9 +201,8 @@ pub(crate) struct DeleteArgs {
     /// Delete what this context stands for, without reading first
     #[arg(long)]
     pub(super) context: Option<String>,
-    /// Acknowledgements to wait for
-    #[arg(long)]
-    pub(super) w: Option<u8>,
+    #[command(flatten)]
+    pub(super) quorum: WriteQuorum,
 }
 
 #[cfg(test)]

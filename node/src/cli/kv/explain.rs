@@ -74,15 +74,12 @@ pub(super) fn coordinator(client: &Client, attempts: &Attempts) -> Option<String
     Some(ring.member(index).name.clone())
 }
 
-/// `acknowledged by n1 (0.4 ms), n3 (0.9 ms); n2 no answer yet`.
+/// `acknowledged by n1 (0.4 ms), n4 (fallback, 0.9 ms); n2 no answer yet`.
 pub(super) fn acks(replicas: &[Replica]) -> String {
     let (acked, others): (Vec<&Replica>, Vec<&Replica>) = replicas
         .iter()
-        .partition(|replica| replica.state == ReplicaState::Acked);
-    let acked: Vec<String> = acked
-        .iter()
-        .map(|replica| format!("{} ({})", replica.node, milliseconds(replica.elapsed_us)))
-        .collect();
+        .partition(|replica| matches!(replica.state, ReplicaState::Acked | ReplicaState::Accepted));
+    let acked: Vec<String> = acked.iter().map(|replica| ack(replica)).collect();
     let others: Vec<String> = others
         .iter()
         .map(|replica| format!("{} {}", replica.node, replica.state))
@@ -93,6 +90,18 @@ pub(super) fn acks(replicas: &[Replica]) -> String {
         text.push_str(&others.join(", "));
     }
     text
+}
+
+fn ack(replica: &Replica) -> String {
+    let role = match replica.role {
+        Role::Primary => "",
+        Role::Fallback => "fallback, ",
+    };
+    let kind = match replica.state {
+        ReplicaState::Accepted => "not on disk yet, ",
+        _ => "",
+    };
+    format!("{} ({role}{kind}{})", replica.node, milliseconds(replica.elapsed_us))
 }
 
 /// The story for people.

@@ -16,7 +16,7 @@ use super::error::{Replica, plain};
 use super::{CliError, Exit, Terminal};
 use args::Target;
 use quorate_client::{
-    Attempts, Client, Context, Error, Key, Operation, ReadOptions, ReplicaReport, Reply, Value, View, WriteOptions,
+    Attempts, Client, Context, Error, Key, Operation, ReadOptions, ReplicaReport, Reply, Value, View,
 };
 use serde::Serialize;
 use show::Found;
@@ -185,7 +185,7 @@ pub(crate) async fn put(args: PutArgs, terminal: &Terminal) -> Result<(), CliErr
         value,
         request: session.client.request_id(),
         retry: false,
-        options: write_options(args.w),
+        options: args.quorum.options(),
     };
     session.write(operation, terminal).await
 }
@@ -209,7 +209,7 @@ pub(crate) async fn delete(args: DeleteArgs, terminal: &Terminal) -> Result<(), 
         context: Some(context.as_bytes().clone()),
         request: session.client.request_id(),
         retry: false,
-        options: write_options(args.w),
+        options: args.quorum.options(),
     };
     session.write(operation, terminal).await
 }
@@ -217,12 +217,7 @@ pub(crate) async fn delete(args: DeleteArgs, terminal: &Terminal) -> Result<(), 
 /// Reads what is there.
 pub(crate) async fn get(args: GetArgs, terminal: &Terminal) -> Result<(), CliError> {
     let session = Session::open(&args.target).await?;
-    let read = session
-        .read(ReadOptions {
-            r: args.r,
-            ..ReadOptions::default()
-        })
-        .await?;
+    let read = session.read(args.quorum.options()).await?;
     let mut found = Found::new(&session.key, &read.view);
     if terminal.is_json() {
         found.explain = args.explain.then(|| explain::explain(&session, &read));
@@ -269,11 +264,4 @@ fn not_found(key: &Key, view: &View) -> CliError {
 
 fn parse_context(text: &str) -> Result<Context, CliError> {
     text.parse().map_err(plain)
-}
-
-fn write_options(w: Option<u8>) -> WriteOptions {
-    WriteOptions {
-        w,
-        ..WriteOptions::default()
-    }
 }

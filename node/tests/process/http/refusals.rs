@@ -30,9 +30,8 @@ fn a_bad_parameter_is_named_and_one_that_is_not_served_yet_is_unsupported() {
         for query in ["w=0", "w=4", "dw=4"] {
             put(dev.http(node), &at(query), "no").send().problem(400, "bad_request");
         }
-        for query in ["quorum=sloppy", "pr=1", "pw=1"] {
-            put(dev.http(node), &at(query), "no").send().problem(400, "unsupported");
-            get(dev.http(node), &at(query)).send().problem(400, "unsupported");
+        for query in ["pr=0", "pw=4", "quorum="] {
+            put(dev.http(node), &at(query), "no").send().problem(400, "bad_request");
         }
         get(dev.http(node), &at("list")).send().problem(400, "unsupported");
     });

@@ -125,7 +125,7 @@ fn a_used_directory_that_lost_its_database_is_refused() {
         fs::remove_dir_all(&gone).or_else(|_| fs::remove_file(&gone)).unwrap();
         let error = refusal(home.path());
         assert!(matches!(error, OpenError::DatabaseMissing { .. }), "{error:?}");
-        assert!(error.to_string().contains("set the directory aside"), "{error}");
+        assert!(error.is_damage() && error.to_string().contains("set aside"), "{error}");
     }
 }
 

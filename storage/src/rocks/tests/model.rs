@@ -101,6 +101,10 @@ fn run(mut disk: OnDisk, model: &MemStorage, calls: &[Call]) -> Result<(), TestC
                 let after = after.as_ref().map(|(token, key)| (*token, &key[..]));
                 let page = disk.store().scan(*column, tokens.clone(), after, *limit);
                 prop_assert_eq!(page, model.scan(*column, tokens.clone(), after, *limit));
+                prop_assert_eq!(
+                    disk.store().count(*column, tokens.clone()),
+                    model.count(*column, tokens.clone())
+                );
             }
             Call::Rot(column, token, key, bit) => {
                 let row = row::encode(*column, *token, key);

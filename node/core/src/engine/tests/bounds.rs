@@ -1,7 +1,7 @@
 //! What happens when a bound is reached; and that the same inputs give the same effects.
 
 use super::asks::{failed, get, key, put, put_under, written};
-use super::cluster::{Cluster, config, index};
+use super::cluster::{Cluster, config, index, let_up};
 use crate::engine::{Effect, Engine, Input, LoadFailed, RequestHandle};
 use crate::key::Key;
 use crate::message::{Fetch, PeerMessage, Refusal, Replicate};
@@ -65,6 +65,7 @@ fn a_disk_that_hangs_fills_a_bounded_number_of_slots() {
             id: 2,
             key: numbered(99),
             record: Record::default().encode(),
+            sync: false,
         }),
     ];
     for message in messages {
@@ -100,9 +101,7 @@ fn work_that_waits_for_one_key_is_bounded_too() {
 #[test]
 fn a_request_gets_no_longer_timeout_than_the_limit() {
     let mut engine = Engine::new(config(3, 0, 1));
-    for node in [1, 2] {
-        engine.handle(Instant(0), Input::PeerUp(index(node)));
-    }
+    (1..3).for_each(|node| let_up(&mut engine, node));
     let (handle, timeout) = (RequestHandle(1), Duration::MAX);
     let operation = put(1, "a", None);
     engine.handle(
@@ -122,7 +121,7 @@ fn a_request_gets_no_longer_timeout_than_the_limit() {
 #[test]
 fn a_request_without_any_time_is_answered_all_the_same() {
     let mut engine = Engine::new(config(3, 0, 1));
-    (1..3).for_each(|node| engine.handle(Instant(0), Input::PeerUp(index(node))));
+    (1..3).for_each(|node| let_up(&mut engine, node));
     for (n, operation) in [put(1, "a", None), get()].into_iter().enumerate() {
         let (handle, timeout) = (RequestHandle(n as u64), Duration::ZERO);
         engine.handle(
@@ -142,7 +141,7 @@ fn a_request_without_any_time_is_answered_all_the_same() {
 fn effects_of_a_run(seed: u8) -> Vec<Effect> {
     let mut engine = Engine::new(config(4, 0, seed));
     let mut effects = Vec::new();
-    (1..4).for_each(|node| engine.handle(Instant(0), Input::PeerUp(index(node))));
+    (1..4).for_each(|node| let_up(&mut engine, node));
     for n in 0..60 {
         let now = Instant(n * 7_000);
         let operation = match n % 3 {

@@ -4,16 +4,17 @@ use super::asks::key;
 use crate::bucket::BucketProperties;
 use crate::dot::Dot;
 use crate::engine::{
-    Effect, Engine, EngineConfig, Input, LoadFailed, LoadId, RequestHandle, Scan, ScanId, ScanPage, ScanRows,
-    StoreTicket, stored::Stored,
+    Boot, Effect, Engine, EngineConfig, Input, Limits, LoadFailed, LoadId, RequestHandle, Scan, ScanId, ScanPage,
+    ScanRows, StoreTicket, stored::Stored,
 };
 use crate::key::Key;
-use crate::message::PeerMessage;
-use crate::place::Place;
+use crate::message::{Greeting, Met, PeerMessage};
+use crate::place::{Place, Shelf};
 use crate::record::Record;
 use crate::request::{Operation, RequestId, Response};
 use crate::seal::{ContextKey, ContextKeys};
 use crate::time::Instant;
+use crate::tree::{self, Trees};
 use bytes::Bytes;
 use quorate_ring::{Member, NodeId, NodeIndex, Ring, RingVersion};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -30,13 +31,17 @@ pub(super) struct Disk {
     pub(super) applied: BTreeMap<Place, Bytes>,
     /// What survives a crash.
     synced: BTreeMap<Place, Bytes>,
+    /// Where the two may differ.
+    unsynced: BTreeSet<Place>,
     last: StoreTicket,
     loads: Vec<(LoadId, Place)>,
     pub(super) holds_syncs: bool,
     pub(super) holds_loads: bool,
     pub(super) refuses_stores: bool,
     pub(super) fails_loads: bool,
-    /// How many stores it was asked for.
+    /// The one record that cannot be read.
+    pub(super) fails_loads_of: Option<Key>,
+    /// How many stores it was asked for, notes not counted.
     pub(super) stores: usize,
 }
 
@@ -45,8 +50,10 @@ pub(super) struct Cluster {
     pub(super) engines: Vec<Engine>,
     pub(super) disks: Vec<Disk>,
     pub(super) now: Instant,
-    /// Everything that was sent, in order: from, to, what.
+    /// Everything that was sent but greetings, in order: from, to, what.
     pub(super) sent: Vec<(usize, usize, PeerMessage)>,
+    /// The greetings that were sent, in order.
+    pub(super) greetings: Vec<(usize, usize, Greeting)>,
     network: VecDeque<(usize, usize, PeerMessage)>,
     linked: BTreeSet<(usize, usize)>,
     /// Links that keep what is sent, and what they keep.
@@ -54,6 +61,8 @@ pub(super) struct Cluster {
     replies: BTreeMap<RequestHandle, Response>,
     asked: u64,
     dots: BTreeMap<(Key, Dot), (RequestId, u64)>,
+    /// Nodes that asked to be started over, and why.
+    pub(super) rebuilds: BTreeMap<usize, String>,
 }
 
 /// A configuration of `nodes` nodes, as node `me` has it.
@@ -74,8 +83,15 @@ pub(super) fn config(nodes: usize, me: usize, seed: u8) -> EngineConfig {
         seed: [seed; 32],
         context_keys: ContextKeys::new(ContextKey { id: 1, secret: [9; 32] }, vec![]),
         buckets: Default::default(),
-        limits: Default::default(),
+        limits: Limits {
+            exchange: false,
+            ..Limits::default()
+        },
         wall_ms: 1_800_000_000_000,
+        boot: Boot {
+            generation: 1,
+            is_new: false,
+        },
     }
 }
 
@@ -90,6 +106,19 @@ impl Cluster {
         Cluster::with(nodes, |config| change(&mut config.buckets.defaults))
     }
 
+    /// The same, where no hints are kept: owners that are behind stay behind.
+    pub(super) fn without_hints(nodes: usize) -> Cluster {
+        Cluster::with_bucket_without_hints(nodes, |_| {})
+    }
+
+    /// The same, with the properties of all buckets changed.
+    pub(super) fn with_bucket_without_hints(nodes: usize, change: impl Fn(&mut BucketProperties)) -> Cluster {
+        Cluster::with(nodes, |config| {
+            config.limits.hints = false;
+            change(&mut config.buckets.defaults);
+        })
+    }
+
     /// The same, with each configuration changed.
     pub(super) fn with(nodes: usize, change: impl Fn(&mut EngineConfig)) -> Cluster {
         let engine = |me| {
@@ -102,24 +131,33 @@ impl Cluster {
             disks: (0..nodes).map(|_| Disk::default()).collect(),
             now: Instant(1_000_000),
             sent: Vec::new(),
+            greetings: Vec::new(),
             network: VecDeque::new(),
             linked: BTreeSet::new(),
             held: BTreeMap::new(),
             replies: BTreeMap::new(),
             asked: 0,
             dots: BTreeMap::new(),
+            rebuilds: BTreeMap::new(),
         };
+        for node in 0..nodes {
+            let own = cluster.engines[node].config().boot.note();
+            cluster.disks[node].applied.insert(Place::Own, own.clone());
+            cluster.disks[node].synced.insert(Place::Own, own);
+        }
         for a in 0..nodes {
             (0..a).for_each(|b| cluster.connect(a, b));
         }
         cluster
     }
 
+    /// Connects two nodes, and lets them greet each other.
     pub(super) fn connect(&mut self, a: usize, b: usize) {
         for (from, to) in [(a, b), (b, a)] {
             self.linked.insert((from, to));
             self.input(from, Input::PeerUp(index(to)));
         }
+        self.run();
     }
 
     pub(super) fn disconnect(&mut self, a: usize, b: usize) {
@@ -142,24 +180,75 @@ impl Cluster {
 
     /// The process ends: what was not synced is gone. It comes back at once with fresh entropy, and connects to all.
     pub(super) fn crash(&mut self, node: usize, seed: u8) {
-        self.isolate(node);
-        let mut config = self.engines[node].config().clone();
-        config.seed = [seed; 32];
-        self.engines[node] = Engine::new(config);
-        let synced = std::mem::take(&mut self.disks[node].synced);
-        self.disks[node] = Disk {
-            applied: synced.clone(),
-            synced,
-            ..Disk::default()
-        };
+        let rows = std::mem::take(&mut self.disks[node].synced);
+        self.restart(node, seed, rows);
+    }
+
+    /// What is on a node's disk, to be put back later.
+    pub(super) fn copy_of(&self, node: usize) -> BTreeMap<Place, Bytes> {
+        self.disks[node].synced.clone()
+    }
+
+    /// The process ends, and another one starts over a disk with these rows. It connects to all.
+    pub(super) fn restart(&mut self, node: usize, seed: u8, rows: BTreeMap<Place, Bytes>) {
+        self.restart_alone(node, seed, rows);
         (0..self.engines.len())
             .filter(|&other| other != node)
             .for_each(|other| self.connect(node, other));
     }
 
+    /// The same, as the shell starts one, without connecting it.
+    pub(super) fn restart_alone(&mut self, node: usize, seed: u8, mut rows: BTreeMap<Place, Bytes>) {
+        self.isolate(node);
+        let mut config = self.engines[node].config().clone();
+        config.seed = [seed; 32];
+        config.boot = Boot::next(rows.get(&Place::Own).map(|own| &own[..])).unwrap();
+        rows.insert(Place::Own, config.boot.note());
+        self.engines[node] = Engine::new(config);
+        for (place, payload) in &rows {
+            if Place::note_in(&place.row().key).is_some() {
+                self.engines[node].restore_note(place.clone(), payload).unwrap();
+            }
+            if let Place::Hint(target, key) = place {
+                self.engines[node].restore_hint(*target, key, payload);
+            }
+        }
+        self.disks[node] = Disk {
+            applied: rows.clone(),
+            synced: rows,
+            ..Disk::default()
+        };
+        self.restore_leaves(node);
+    }
+
+    /// Hands a new engine the Merkle trees of what is on its disk.
+    fn restore_leaves(&mut self, node: usize) {
+        let engine = &mut self.engines[node];
+        let mut trees = Trees::new(engine.config().ring.partition_bits());
+        for (place, payload) in &self.disks[node].applied {
+            let Place::Record(key) = place else { continue };
+            // Bytes that a test spoiled are in no tree.
+            let Ok(stored) = Stored::parse(Some(payload.clone())) else {
+                continue;
+            };
+            let partition = engine.config().ring.partition_of(key.token());
+            let n = engine.config().buckets.of(key.bucket()).n;
+            let leaf = trees.leaf_of(partition, key.token(), n);
+            trees.change(leaf, 0, tree::entry(key, stored.encoded()));
+        }
+        for (token, n, sum) in trees.take_changed() {
+            engine.restore_leaf(token, n, sum);
+        }
+    }
+
     /// Keeps what is sent from one node to another until [`Cluster::release`].
     pub(super) fn hold(&mut self, from: usize, to: usize) {
         self.held.entry((from, to)).or_default();
+    }
+
+    /// What was held is lost, and nothing is held from now on.
+    pub(super) fn lose(&mut self, from: usize, to: usize) {
+        self.held.remove(&(from, to));
     }
 
     pub(super) fn release(&mut self, from: usize, to: usize) {
@@ -283,6 +372,9 @@ impl Cluster {
             Effect::Load { load, place } => self.answer_load(node, load, &place),
             Effect::Scan { scan, what } => self.answer_scan(node, scan, &what),
             Effect::Store { ticket, place, payload } => self.store(node, ticket, place, payload),
+            Effect::Rebuild { reason } => {
+                assert!(self.rebuilds.insert(node, reason).is_none(), "it is asked for once");
+            }
         }
     }
 
@@ -290,7 +382,10 @@ impl Cluster {
         if let PeerMessage::Replicate(m) = &message {
             self.check_dots(&m.key, &Record::decode(&m.record).unwrap());
         }
-        self.sent.push((from, to, message.clone()));
+        match &message {
+            PeerMessage::Greeting(greeting) => self.greetings.push((from, to, *greeting)),
+            _ => self.sent.push((from, to, message.clone())),
+        }
         if let Some(held) = self.held.get_mut(&(from, to)) {
             held.push(message);
         } else if self.linked.contains(&(from, to)) {
@@ -300,7 +395,8 @@ impl Cluster {
 
     fn answer_load(&mut self, node: usize, load: LoadId, place: &Place) {
         let disk = &self.disks[node];
-        let result = match disk.fails_loads {
+        let is_lost = matches!(place, Place::Record(key) if disk.fails_loads_of.as_ref() == Some(key));
+        let result = match disk.fails_loads || is_lost {
             true => Err(LoadFailed::Unreadable),
             false => Ok(disk.applied.get(place).cloned()),
         };
@@ -316,15 +412,11 @@ impl Cluster {
             (ScanRows::Hints(target), Place::Hint(node, _)) => target == node,
             _ => false,
         };
-        let position = |key: &Key| (key.token(), key.encoded().clone());
-        let mut rows: Vec<(Key, Bytes)> = disk
-            .applied
-            .iter()
-            .filter(|(place, _)| is_asked_for(place))
-            .map(|(place, payload)| (place.key().unwrap().clone(), payload.clone()))
-            .filter(|(key, _)| what.after.as_ref().is_none_or(|after| position(key) > position(after)))
-            .collect();
-        rows.sort_by_key(|(key, _)| position(key));
+        // Places of one kind sort by their keys.
+        let wanted = disk.applied.iter().filter(|(place, _)| is_asked_for(place));
+        let rows = wanted.map(|(place, payload)| (place.key().unwrap(), payload));
+        let rows = rows.filter(|(key, _)| what.after.as_ref().is_none_or(|after| *key > after));
+        let mut rows: Vec<(Key, Bytes)> = rows.map(|(key, payload)| (key.clone(), payload.clone())).collect();
         let done = rows.len() <= what.rows_max;
         rows.truncate(what.rows_max);
         let rows = rows.into_iter().map(|(key, payload)| (key, Ok(payload))).collect();
@@ -340,12 +432,13 @@ impl Cluster {
             self.check_dots(key, &stored(payload));
         }
         let disk = &mut self.disks[node];
-        disk.stores += 1;
+        disk.stores += usize::from(place.row().shelf != Shelf::Note);
         assert!(ticket > disk.last, "tickets rise");
         disk.last = ticket;
         if disk.refuses_stores {
             return self.input(node, Input::StoreFailed(ticket));
         }
+        disk.unsynced.insert(place.clone());
         match payload {
             Some(payload) => disk.applied.insert(place, payload),
             None => disk.applied.remove(&place),
@@ -357,7 +450,12 @@ impl Cluster {
 
     fn sync(&mut self, node: usize) {
         let disk = &mut self.disks[node];
-        disk.synced = disk.applied.clone();
+        for place in std::mem::take(&mut disk.unsynced) {
+            match disk.applied.get(&place) {
+                Some(payload) => disk.synced.insert(place, payload.clone()),
+                None => disk.synced.remove(&place),
+            };
+        }
         let last = disk.last;
         self.input(node, Input::Durable(last));
     }
@@ -378,6 +476,40 @@ impl Cluster {
         let owners: Vec<usize> = owners.iter().map(|node| usize::from(node.0)).collect();
         let stranger = (0..self.engines.len()).find(|node| !owners.contains(node));
         (owners, stranger.expect("there are more nodes than owners"))
+    }
+
+    /// The owners of the test's key and its fallbacks, each in the order of the preference list.
+    pub(super) fn owners_and_fallbacks(&self) -> (Vec<usize>, Vec<usize>) {
+        let ring = &self.engines[0].config().ring;
+        let list = ring.preference_list(ring.partition_of(key().token()));
+        let mut owners: Vec<usize> = list.iter().map(|node| usize::from(node.0)).collect();
+        let fallbacks = owners.split_off(3);
+        (owners, fallbacks)
+    }
+
+    /// The hints on a node's disk: for whom, the key, and the record; the empty record for a reference.
+    pub(super) fn hints(&self, node: usize) -> Vec<(usize, Key, Record)> {
+        let hint = |(place, payload): (&Place, &Bytes)| match place {
+            Place::Hint(target, key) => Some((usize::from(target.0[0] - 1), key.clone(), stored(payload))),
+            _ => None,
+        };
+        self.disks[node].applied.iter().filter_map(hint).collect()
+    }
+
+    /// For whom a node keeps hints of the test's key.
+    pub(super) fn hinted(&self, node: usize) -> Vec<usize> {
+        let hints = self.hints(node);
+        assert_eq!(self.counted(node), hints.len() as u64, "node {node} counts its hints");
+        hints
+            .into_iter()
+            .filter(|(_, k, _)| *k == key())
+            .map(|(target, ..)| target)
+            .collect()
+    }
+
+    /// How many hints a node says that it keeps.
+    pub(super) fn counted(&self, node: usize) -> u64 {
+        self.engines[node].hints().iter().map(|hints| hints.count).sum()
     }
 
     /// To whom `from` sent messages that `is` picks, in order.
@@ -406,6 +538,23 @@ impl Cluster {
             assert_eq!(engine.poll_timeout(), None, "node {node}");
         }
     }
+}
+
+/// Connects an engine that stands alone to a node, as if at time 0, and plays that node's part until it is up.
+pub(super) fn let_up(engine: &mut Engine, node: usize) {
+    engine.handle(Instant(0), Input::PeerUp(index(node)));
+    let greeting = Greeting {
+        me: Met {
+            generation: 1,
+            start: node as u64,
+        },
+        remembers: None,
+        accepts: true,
+        asks: false,
+    };
+    let (from, message) = (index(node), PeerMessage::Greeting(greeting));
+    engine.handle(Instant(0), Input::Message { from, message });
+    engine.handle(Instant(0), Input::Durable(StoreTicket(u64::MAX)));
 }
 
 pub(super) fn index(node: usize) -> NodeIndex {

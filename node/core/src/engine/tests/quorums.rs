@@ -4,7 +4,7 @@ use super::asks::{failed, get, get_with, key, put, put_under, read, states, with
 use super::cluster::Cluster;
 use crate::bucket::BlindWrites;
 use crate::key::Key;
-use crate::request::{Code, Outcome, QuorumKind, ReadOptions, ReplicaState};
+use crate::request::{Code, Outcome, ReadOptions, ReplicaState};
 use ReplicaState::{Acked, Waiting};
 
 #[test]
@@ -94,6 +94,7 @@ fn quorums_outside_of_1_to_n_are_refused() {
             get_with(r),
             with_options(put(1, "a", None), |options| options.w = Some(bad)),
             with_options(put(1, "a", None), |options| options.dw = Some(bad)),
+            with_options(put(1, "a", None), |options| options.pw = Some(bad)),
         ];
         for request in requests {
             let failure = failed(cluster.ask(0, request));
@@ -108,26 +109,29 @@ fn quorums_outside_of_1_to_n_are_refused() {
 }
 
 #[test]
-fn sloppy_quorums_pr_and_pw_are_refused_and_not_ignored() {
+fn pr_and_pw_raise_r_and_w() {
     let mut cluster = Cluster::new(3);
-    let sloppy = Some(QuorumKind::Sloppy);
-    let requests = [
-        get_with(ReadOptions {
-            quorum: sloppy,
-            ..ReadOptions::default()
-        }),
-        get_with(ReadOptions {
-            pr: Some(1),
-            ..ReadOptions::default()
-        }),
-        with_options(put(1, "a", None), |options| options.quorum = sloppy),
-        with_options(put(1, "a", None), |options| options.pw = Some(1)),
-    ];
-    for request in requests {
-        assert_eq!(failed(cluster.ask(0, request)).code, Code::Unsupported);
-    }
-    let strict = with_options(put(1, "a", None), |options| options.quorum = Some(QuorumKind::Strict));
-    written(cluster.ask(0, strict));
+    cluster.disks[1].holds_syncs = true;
+    cluster.disks[2].holds_syncs = true;
+    let pw = with_options(put(1, "a", None), |options| {
+        (options.w, options.pw) = (Some(1), Some(2))
+    });
+    let handle = cluster.begin(0, pw);
+    assert_eq!(cluster.reply(handle), None);
+    cluster.release_syncs(1);
+    written(cluster.reply(handle).unwrap());
+    cluster.isolate(1);
+    let pr = ReadOptions {
+        r: Some(1),
+        pr: Some(3),
+        ..ReadOptions::default()
+    };
+    let failure = failed(cluster.ask(0, get_with(pr)));
+    assert_eq!(failure.code, Code::Unavailable);
+    assert!(
+        failure.detail.starts_with("3 answers (3 of owners) needed"),
+        "{failure}"
+    );
 }
 
 #[test]

@@ -1,0 +1,436 @@
+//! Who has which memory: boot generations, and the greetings that tell of them.
+//!
+//! A node that comes back over an older copy of its data directory (a restored disk) has forgotten what it acknowledged, without knowing. So
+//! each start of a directory has a *generation*, one above the last, and each process a random *start* beside it; peers remember the
+//! newest pair that they met. Who is remembered under a higher generation, or under its own with another start, stands over an older copy: it
+//! says nothing more, and the shell sets the directory aside and starts with an empty one. Its data is never merged.
+//!
+//! ```text
+//! connected ──► greetings cross ──► the peer's generation is noted, synced: "I accept you" ──► it accepts us too: up
+//!                    │
+//!                    ├── it remembers more of us than we are: rebuild (a directory just made takes a higher generation instead)
+//!                    └── we remember more of it than it is: it is not let up
+//! ```
+//!
+//! A peer is sent to only when it has said that it accepts us, so nothing is sent that is dropped, and nothing that it acknowledges to us, or we to
+//! it, is done before both remember each other. Greetings are repeated until both sides know.
+//!
+//! What this cannot see: a copy that is put back before the directory was started again after it was made. Rejected: comparing what nodes
+//! hold. An older copy of a record is what an owner has that was away, too.
+
+use super::background::Task;
+use super::slots::Waiter;
+use super::{Effect, Engine};
+use crate::message::{Greeting, Met, PeerMessage};
+use crate::place::Place;
+use crate::time::Instant;
+use bytes::Bytes;
+use quorate_ring::{NodeId, NodeIndex};
+use rand_chacha::ChaCha12Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Between two greetings to a peer that has not been heard to accept us.
+const GREET_EVERY: Duration = Duration::from_millis(250);
+/// How far above the generation that a peer remembers a directory just made begins: above all that other peers may have met since.
+const LEAP: u64 = 1 << 20;
+/// Format of the node's own note.
+const OWN_FORMAT: u8 = 1;
+
+/// One start of a data directory. Made by [`Boot::next`] of what the last start left, and stored and synced before the engine is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Boot {
+    /// Rises by one with each start.
+    pub generation: u64,
+    /// The directory was made by this start, or not all that it should hold was read from other owners since it was made.
+    pub is_new: bool,
+}
+
+/// A note on disk that is not what this node writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the note is not in a format that this node knows")]
+pub struct MalformedNote;
+
+impl Boot {
+    /// The start that follows on what is stored at [`Place::Own`]; `None` for a directory that was just made.
+    pub fn next(stored: Option<&[u8]>) -> Result<Boot, MalformedNote> {
+        let Some(stored) = stored else {
+            return Ok(Boot {
+                generation: 1,
+                is_new: true,
+            });
+        };
+        let last = Boot::parse(stored)?;
+        Ok(Boot {
+            generation: last.generation + 1,
+            ..last
+        })
+    }
+
+    /// What is to be stored at [`Place::Own`].
+    pub fn note(&self) -> Bytes {
+        let bytes = vec![OWN_FORMAT];
+        let bytes = postcard::to_extend(self, bytes);
+        bytes.expect("a vector grows, and two numbers serialize").into()
+    }
+
+    fn parse(stored: &[u8]) -> Result<Boot, MalformedNote> {
+        match stored.split_first() {
+            Some((&OWN_FORMAT, rest)) => postcard::from_bytes(rest).map_err(|_| MalformedNote),
+            _ => Err(MalformedNote),
+        }
+    }
+
+    /// Whether the directory was made by this start: nothing is in it that another start did.
+    fn is_first(&self) -> bool {
+        self.is_new && self.generation == 1
+    }
+}
+
+/// How a connected peer stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerState {
+    /// There is no connection.
+    Down,
+    /// Greetings are under way.
+    Greeting,
+    /// It stands over an older copy of its data directory, and is not let up.
+    Refused,
+    /// Up.
+    Up,
+}
+
+/// The connection to a peer.
+#[derive(Clone, Copy, Debug, Default)]
+struct Link {
+    /// Who the peer said it is.
+    heard: Option<Met>,
+    /// What the peer says is taken in.
+    accepts: bool,
+    /// The peer takes in what we say.
+    accepted: bool,
+    refused: bool,
+    up: bool,
+}
+
+/// What is known of a peer.
+#[derive(Clone, Copy, Debug, Default)]
+struct Acquaintance {
+    /// The newest process of it that was ever met.
+    remembered: Option<Met>,
+    /// That is durable.
+    is_noted: bool,
+    /// Notes of it that are being stored.
+    storing: u32,
+    link: Option<Link>,
+}
+
+impl Acquaintance {
+    fn is_settled(&self) -> bool {
+        self.link.is_none_or(|link| link.accepts && link.accepted)
+    }
+}
+
+/// This node's present start, and what it remembers of all others.
+#[derive(Debug)]
+pub(super) struct Memory {
+    me: Met,
+    /// The directory was made by this process, so its generation may still rise.
+    is_first: bool,
+    /// The generation that is being stored instead.
+    rising: Option<u64>,
+    /// Some peer has accepted this start.
+    is_known: bool,
+    /// Why this node has fallen silent.
+    rolled_back: Option<String>,
+    peers: Vec<Acquaintance>,
+}
+
+impl Memory {
+    pub(super) fn new(boot: Boot, seed: [u8; 32], members: usize) -> Memory {
+        let mut rng = ChaCha12Rng::from_seed(seed);
+        rng.set_stream(1);
+        Memory {
+            me: Met {
+                generation: boot.generation,
+                start: rng.next_u64(),
+            },
+            is_first: boot.is_first(),
+            rising: None,
+            // Nobody else could know of it.
+            is_known: !boot.is_first() || members == 1,
+            rolled_back: None,
+            peers: vec![Acquaintance::default(); members],
+        }
+    }
+
+    /// Whether this node has fallen silent.
+    pub(super) fn is_silent(&self) -> bool {
+        self.rolled_back.is_some()
+    }
+
+    /// Whether nobody else has met this directory yet. Until then it acknowledges nothing: its generation may turn out to be one that
+    /// peers know already, and if the process ended then, what it had acknowledged would be taken for that of an older copy.
+    pub(super) fn is_unknown(&self) -> bool {
+        !self.is_known
+    }
+
+    /// Whether what this peer says is taken in.
+    pub(super) fn accepts(&self, node: NodeIndex) -> bool {
+        let peer = self.peers.get(usize::from(node.0));
+        !self.is_silent() && peer.and_then(|peer| peer.link).is_some_and(|link| link.accepts)
+    }
+
+    fn peer(&mut self, node: NodeIndex) -> Option<&mut Acquaintance> {
+        self.peers.get_mut(usize::from(node.0))
+    }
+
+    /// The peers whose connections are not settled.
+    fn unsettled(&self) -> Vec<NodeIndex> {
+        let peers = self.peers.iter().enumerate();
+        let unsettled = peers.filter(|(_, peer)| !peer.is_settled());
+        unsettled.map(|(at, _)| NodeIndex(at as u16)).collect()
+    }
+}
+
+/// Whether a node that is now `present` stands over an older copy than when it was `remembered`.
+fn is_older(present: Met, remembered: Met) -> bool {
+    present.generation < remembered.generation
+        || (present.generation == remembered.generation && present.start != remembered.start)
+}
+
+impl Engine {
+    /// Takes in a note that was found on disk: what was stored at [`Place::Peer`] or [`Place::Dirty`]. For the start of a node, before the
+    /// first input. [`Place::Own`] comes with the configuration, as [`Boot`].
+    pub fn restore_note(&mut self, place: Place, payload: &[u8]) -> Result<(), MalformedNote> {
+        match place {
+            Place::Peer(node) => {
+                let met = postcard::from_bytes(payload).map_err(|_| MalformedNote)?;
+                let index = self.config.ring.index_of(node);
+                if let Some(peer) = index.and_then(|index| self.memory.peer(index)) {
+                    (peer.remembered, peer.is_noted) = (Some(met), true);
+                }
+            }
+            Place::Dirty(node, partition) => self.dirty.restore(node, partition),
+            Place::Own | Place::Record(_) | Place::Hint(..) | Place::Settle(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Why this node has fallen silent, if it has: its data directory is an older copy.
+    pub fn rolled_back(&self) -> Option<&str> {
+        self.memory.rolled_back.as_deref()
+    }
+
+    /// How a peer stands.
+    pub fn peer_state(&self, node: NodeIndex) -> PeerState {
+        match self.memory.peers.get(usize::from(node.0)).and_then(|peer| peer.link) {
+            None => PeerState::Down,
+            Some(link) if link.refused => PeerState::Refused,
+            Some(link) if link.up => PeerState::Up,
+            Some(_) => PeerState::Greeting,
+        }
+    }
+
+    /// The generation of this start. Higher than the configuration's if peers remembered a former directory of this node.
+    pub fn generation(&self) -> u64 {
+        self.memory.me.generation
+    }
+
+    /// A connection is there.
+    pub(super) fn peer_connected(&mut self, now: Instant, node: NodeIndex) {
+        if self.memory.is_silent() {
+            return;
+        }
+        if let Some(peer) = self.memory.peer(node) {
+            peer.link = Some(Link::default());
+            self.greet(node, false);
+            self.background.wake(now + GREET_EVERY, Task::Greet);
+        }
+    }
+
+    /// A connection is gone.
+    pub(super) fn peer_disconnected(&mut self, now: Instant, node: NodeIndex) {
+        if let Some(peer) = self.memory.peer(node) {
+            peer.link = None;
+        }
+        self.peers.down(node);
+        self.exchange_peer_down(now, node);
+        self.lose(now, node);
+        self.end_greeting();
+    }
+
+    /// Greets again who may not have heard it.
+    pub(super) fn greet_again(&mut self, now: Instant) {
+        for node in self.memory.unsettled() {
+            self.greet(node, true);
+            self.background.wake(now + GREET_EVERY, Task::Greet);
+        }
+    }
+
+    fn end_greeting(&mut self) {
+        if self.memory.unsettled().is_empty() {
+            self.background.cancel(Task::Greet);
+        }
+    }
+
+    fn greet(&mut self, to: NodeIndex, asks: bool) {
+        let me = self.memory.me;
+        if let Some(peer) = self.memory.peer(to)
+            && let Some(link) = peer.link
+        {
+            let greeting = Greeting {
+                me,
+                remembers: peer.remembered,
+                accepts: link.accepts,
+                asks,
+            };
+            self.send(to, PeerMessage::Greeting(greeting));
+        }
+    }
+
+    /// A peer says who it is, and what it remembers of this node.
+    pub(super) fn greeted(&mut self, now: Instant, from: NodeIndex, greeting: Greeting) {
+        if self.memory.is_silent() {
+            return;
+        }
+        if let Some(remembered) = greeting.remembers.filter(|&met| is_older(self.memory.me, met)) {
+            return self.remembered_as(now, from, remembered);
+        }
+        let Some(peer) = self.memory.peer(from) else { return };
+        let Some(link) = &mut peer.link else { return };
+        if peer.remembered.is_some_and(|met| is_older(greeting.me, met)) {
+            self.counters.peers_refused += u64::from(!std::mem::replace(&mut link.refused, true));
+            return;
+        }
+        link.heard = Some(greeting.me);
+        link.refused = false;
+        link.accepted |= greeting.accepts;
+        let is_news = peer.remembered != Some(greeting.me);
+        if is_news || (!peer.is_noted && peer.storing == 0) {
+            (peer.remembered, peer.is_noted) = (Some(greeting.me), false);
+            peer.storing += 1;
+            self.note_peer(from, greeting.me);
+        }
+        self.accept(now, from, greeting.asks);
+    }
+
+    fn note_peer(&mut self, node: NodeIndex, met: Met) {
+        let note = postcard::to_allocvec(&met).expect("two numbers serialize");
+        let place = Place::Peer(self.config.ring.member(node).id);
+        self.store_note(place, note.into());
+    }
+
+    fn store_note(&mut self, place: Place, note: Bytes) {
+        let ticket = self.store_plain(place.clone(), Some(note));
+        let waited = self.slots.wait(ticket, vec![Waiter::Noted(place)]);
+        debug_assert!(waited.is_none(), "a store that was just begun is not durable");
+    }
+
+    /// Lets a peer in, if it has said who it is and that is noted. `again`: it wants to be told, also if it was.
+    fn accept(&mut self, now: Instant, node: NodeIndex, again: bool) {
+        let Some(peer) = self.memory.peer(node) else { return };
+        let Some(link) = &mut peer.link else { return };
+        if link.heard.is_none() || !peer.is_noted || link.refused {
+            return;
+        }
+        let is_news = !std::mem::replace(&mut link.accepts, true);
+        let comes_up = link.accepted && !std::mem::replace(&mut link.up, link.accepted);
+        if is_news || again {
+            self.greet(node, false);
+        }
+        if comes_up {
+            self.memory.is_known = true;
+            self.end_greeting();
+            self.come_up(now, node);
+        }
+    }
+
+    /// A note has been stored, or could not be. A peer that is not let up for that greets again.
+    pub(super) fn noted(&mut self, now: Instant, place: &Place, is_stored: bool) {
+        match place {
+            Place::Own => self.risen(is_stored),
+            Place::Peer(id) => self.noted_peer(now, *id, is_stored),
+            _ => {}
+        }
+    }
+
+    fn noted_peer(&mut self, now: Instant, id: NodeId, is_stored: bool) {
+        let Some(node) = self.config.ring.index_of(id) else {
+            return;
+        };
+        let Some(peer) = self.memory.peer(node) else { return };
+        peer.storing -= 1;
+        if is_stored && peer.storing == 0 {
+            peer.is_noted = true;
+            self.accept(now, node, false);
+        }
+    }
+
+    /// A peer remembers a newer process of this node than this one. If the directory was just made, that was one before it, and this
+    /// one goes on above it. Otherwise this is an older copy.
+    fn remembered_as(&mut self, now: Instant, by: NodeIndex, met: Met) {
+        if self.memory.is_first {
+            let generation = met.generation.saturating_add(LEAP);
+            if self.memory.rising.is_none_or(|rising| rising < generation) {
+                self.memory.rising = Some(generation);
+                let is_new = self.config.boot.is_new;
+                self.store_note(Place::Own, Boot { generation, is_new }.note());
+            }
+            return;
+        }
+        let reason = format!(
+            "{} remembers start {} of this node's data directory, and this is start {}: the directory is an older copy",
+            self.config.ring.member(by).name,
+            met.generation,
+            self.memory.me.generation,
+        );
+        self.fall_silent(now, reason);
+    }
+
+    /// The node's own note is stored: everybody is told of the new generation.
+    fn risen(&mut self, is_stored: bool) {
+        let Some(generation) = self.memory.rising.take() else {
+            return;
+        };
+        if is_stored {
+            self.memory.me.generation = generation;
+            let connected = |(at, peer): (usize, &Acquaintance)| peer.link.map(|_| NodeIndex(at as u16));
+            let connected: Vec<_> = self.memory.peers.iter().enumerate().filter_map(connected).collect();
+            connected.into_iter().for_each(|node| self.greet(node, false));
+        }
+    }
+
+    /// From now on this node says nothing, and takes nothing in.
+    fn fall_silent(&mut self, now: Instant, reason: String) {
+        self.memory.rolled_back = Some(reason.clone());
+        for at in 0..self.memory.peers.len() {
+            self.peer_disconnected(now, NodeIndex(at as u16));
+        }
+        self.end_operations(now);
+        self.effects.push_back(Effect::Rebuild { reason });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_start_is_one_above_what_the_last_left_and_keeps_whether_the_directory_is_new() {
+        let first = Boot::next(None).unwrap();
+        assert!(first.is_first());
+        let second = Boot::next(Some(&first.note())).unwrap();
+        assert_eq!((second.generation, second.is_new, second.is_first()), (2, true, false));
+        let known = Boot {
+            is_new: false,
+            ..second
+        };
+        assert!(!Boot::next(Some(&known.note())).unwrap().is_new);
+        for note in [&b""[..], b"\x02\x01\x00", b"\x01", b"\x01\x01"] {
+            assert_eq!(Boot::next(Some(note)), Err(MalformedNote));
+        }
+    }
+}

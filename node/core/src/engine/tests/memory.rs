@@ -1,0 +1,206 @@
+//! Nodes that come back over another memory than they had: greetings, restored disks and new directories.
+
+use super::asks::{failed, get, put, put_under, read, texts, with_options, written};
+use super::cluster::{Cluster, index};
+use crate::engine::{Boot, Input, PeerState};
+use crate::key::Key;
+use crate::message::{Fetch, Greeting, Met, PeerMessage};
+use crate::place::Place;
+use crate::request::{Code, Outcome};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+fn greeting(generation: u64, start: u64, remembers: Option<Met>) -> PeerMessage {
+    PeerMessage::Greeting(Greeting {
+        me: Met { generation, start },
+        remembers,
+        accepts: true,
+        asks: false,
+    })
+}
+
+fn say(cluster: &mut Cluster, from: usize, to: usize, message: PeerMessage) {
+    let from = index(from);
+    cluster.input(to, Input::Message { from, message });
+    cluster.run();
+}
+
+#[test]
+fn peers_are_up_only_when_both_have_noted_each_other_durably() {
+    let mut cluster = Cluster::new(3);
+    cluster.isolate(0);
+    // A restart makes it a new process to the others, and they are new to it.
+    cluster.disks[1].holds_syncs = true;
+    cluster.crash(0, 50);
+    let state = |cluster: &Cluster, a: usize, b| cluster.engines[a].peer_state(index(b));
+    assert_eq!(state(&cluster, 1, 0), PeerState::Greeting);
+    assert_eq!(state(&cluster, 0, 1), PeerState::Greeting);
+    assert_eq!(state(&cluster, 0, 2), PeerState::Up);
+    cluster.release_syncs(1);
+    assert_eq!(state(&cluster, 1, 0), PeerState::Up);
+    assert_eq!(state(&cluster, 0, 1), PeerState::Up);
+    cluster.assert_idle();
+}
+
+#[test]
+fn what_a_peer_says_before_its_greeting_is_dropped() {
+    let mut cluster = Cluster::new(3);
+    cluster.isolate(0);
+    cluster.input(0, Input::PeerUp(index(1)));
+    let key = super::asks::key();
+    let fetch = |id| {
+        PeerMessage::Fetch(Fetch {
+            id,
+            key: key.clone(),
+            have: None,
+        })
+    };
+    say(&mut cluster, 1, 0, fetch(1));
+    assert_eq!(cluster.engines[0].counters().fetched, 0);
+    say(&mut cluster, 1, 0, greeting(2, 7, None));
+    say(&mut cluster, 1, 0, fetch(2));
+    assert_eq!(cluster.engines[0].counters().fetched, 1);
+}
+
+#[test]
+fn greetings_that_are_lost_are_repeated_until_both_sides_are_up() {
+    for (from, to) in [(0, 1), (1, 0)] {
+        let mut cluster = Cluster::new(3);
+        cluster.disconnect(0, 1);
+        cluster.hold(from, to);
+        cluster.connect(0, 1);
+        cluster.disconnect(0, 1);
+        // What was held is gone with the connection; this time all of it gets lost.
+        cluster.hold(from, to);
+        cluster.connect(0, 1);
+        cluster.lose(from, to);
+        cluster.advance(Duration::from_secs(1));
+        assert_eq!(cluster.engines[0].peer_state(index(1)), PeerState::Up);
+        assert_eq!(cluster.engines[1].peer_state(index(0)), PeerState::Up);
+        cluster.assert_idle();
+    }
+}
+
+#[test]
+fn a_node_that_reconnects_or_restarts_is_let_up_again() {
+    let mut cluster = Cluster::new(3);
+    for seed in 50..53 {
+        cluster.disconnect(0, 1);
+        cluster.connect(0, 1);
+        cluster.crash(0, seed);
+        cluster.crash(1, seed);
+    }
+    written(cluster.ask(0, with_options(put(1, "a", None), |options| options.w = Some(3))));
+    assert!(cluster.rebuilds.is_empty());
+    cluster.assert_idle();
+}
+
+#[test]
+fn a_node_over_an_older_copy_of_its_directory_falls_silent_and_asks_to_be_rebuilt() {
+    let mut cluster = Cluster::new(3);
+    written(cluster.ask(0, put(1, "a", None)));
+    let copy = cluster.copy_of(0);
+    cluster.crash(0, 50);
+    written(cluster.ask(0, put(2, "b", None)));
+    cluster.restart(0, 51, copy);
+    assert!(cluster.rebuilds[&0].contains("older copy"), "{:?}", cluster.rebuilds);
+    assert!(cluster.engines[0].rolled_back().is_some());
+    for other in [1, 2] {
+        assert_ne!(cluster.engines[other].peer_state(index(0)), PeerState::Up);
+    }
+    let failure = failed(cluster.ask(0, put(3, "c", None)));
+    assert_eq!(
+        (failure.code, failure.outcome),
+        (Code::Unavailable, Outcome::NotApplied)
+    );
+    assert!(failure.detail.contains("older copy"), "{failure}");
+    assert_eq!(failed(cluster.ask(0, get())).code, Code::Unavailable);
+    assert_eq!(read(cluster.ask(1, get())).0, ["a", "b"], "the others serve on");
+    assert_eq!(texts(&cluster.record(0)), ["a"], "and nothing is merged into the copy");
+    assert_eq!(cluster.engines[0].poll_timeout(), None);
+}
+
+#[test]
+fn a_peer_that_greets_with_an_older_generation_is_refused_and_told() {
+    let mut cluster = Cluster::new(3);
+    cluster.isolate(0);
+    cluster.input(0, Input::PeerUp(index(1)));
+    say(&mut cluster, 1, 0, greeting(7, 1, None));
+    cluster.input(0, Input::PeerDown(index(1)));
+    for (generation, start) in [(6, 1), (7, 2)] {
+        cluster.input(0, Input::PeerUp(index(1)));
+        say(&mut cluster, 1, 0, greeting(generation, start, None));
+        assert_eq!(cluster.engines[0].peer_state(index(1)), PeerState::Refused);
+        let heard = cluster.greetings.last().cloned().unwrap();
+        assert_eq!((heard.0, heard.1), (0, 1));
+        assert_eq!(
+            heard.2.remembers,
+            Some(Met {
+                generation: 7,
+                start: 1
+            })
+        );
+        assert!(!heard.2.accepts);
+        cluster.input(0, Input::PeerDown(index(1)));
+    }
+    assert_eq!(cluster.engines[0].counters().peers_refused, 2);
+    cluster.input(0, Input::PeerUp(index(1)));
+    say(&mut cluster, 1, 0, greeting(7, 1, None));
+    assert_eq!(cluster.engines[0].peer_state(index(1)), PeerState::Up);
+}
+
+#[test]
+fn a_directory_that_was_just_made_goes_on_above_what_peers_remember() {
+    let mut cluster = Cluster::new(3);
+    written(cluster.ask(0, put(1, "a", None)));
+    (50..55).for_each(|seed| cluster.crash(0, seed));
+    cluster.restart(0, 60, BTreeMap::new());
+    assert!(cluster.rebuilds.is_empty(), "{:?}", cluster.rebuilds);
+    let generation = cluster.engines[0].generation();
+    assert!(generation > 6);
+    for other in [1, 2] {
+        assert_eq!(cluster.engines[other].peer_state(index(0)), PeerState::Up);
+    }
+    let own = Boot::next(Some(&cluster.disks[0].applied[&Place::Own])).unwrap();
+    assert_eq!(own.generation, generation + 1, "and it is durable");
+    cluster.crash(0, 61);
+    assert!(cluster.rebuilds.is_empty());
+    assert_eq!(cluster.engines[1].peer_state(index(0)), PeerState::Up);
+}
+
+#[test]
+fn a_new_directory_acknowledges_nothing_before_a_peer_has_met_it() {
+    let mut cluster = Cluster::new(3);
+    cluster.isolate(1);
+    cluster.isolate(2);
+    cluster.restart_alone(0, 60, BTreeMap::new());
+    let once = with_options(put(1, "a", None), |options| options.w = Some(1));
+    let failure = failed(cluster.ask(0, once.clone()));
+    assert_eq!(
+        (failure.code, failure.outcome),
+        (Code::Unavailable, Outcome::NotApplied)
+    );
+    assert!(failure.detail.contains("has not met another node"), "{failure}");
+    cluster.connect(0, 1);
+    written(cluster.ask(0, once));
+}
+
+#[test]
+fn a_write_under_way_when_the_node_falls_silent_is_not_acknowledged_by_its_own_disk() {
+    let mut cluster = Cluster::new(3);
+    cluster.disks[0].holds_syncs = true;
+    let other = Key::new(b"bucket", b"other", None).unwrap();
+    let once = with_options(put_under(other, 1, "a", None), |options| options.w = Some(1));
+    (1..3).for_each(|node| cluster.hold(0, node));
+    let handle = cluster.begin(0, once);
+    assert_eq!(cluster.reply(handle), None);
+    let newer = Met {
+        generation: 9,
+        start: 9,
+    };
+    say(&mut cluster, 1, 0, greeting(1, 1, Some(newer)));
+    let failure = failed(cluster.reply(handle).unwrap());
+    assert_eq!(failure.outcome, Outcome::Unknown);
+    cluster.release_syncs(0);
+    assert_eq!(cluster.engines[0].in_flight().0, 0);
+}
