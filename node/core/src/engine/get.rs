@@ -20,7 +20,7 @@ use super::tally::{Tally, Verdict};
 use super::{Engine, Op, OpId, Origin, Timer, Work, refused};
 use crate::context::Context;
 use crate::key::Key;
-use crate::message::{Fetch, Held, PeerMessage, Refusal};
+use crate::message::{Held, Refusal};
 use crate::record::Record;
 use crate::request::{Code, Failure, Operation, Outcome, ReplicaState, Reply};
 use crate::time::Instant;

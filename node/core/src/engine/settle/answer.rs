@@ -92,7 +92,10 @@ impl Engine {
 
     /// Whether an owner holds anything but the very record, synced, and with nothing live in what is to go.
     fn differs(&self, candidate: &Candidate, stored: &mut Stored, is_steady: bool) -> Option<Objection> {
-        // An owner that has lost its memory, and has not read everything again, does not know what it should hold: it objects here.
+        // An owner that has lost its memory, and has not read everything again, does not know what it should hold.
+        if self.rebuilds(&candidate.key) {
+            return Some(Objection::Rebuilding);
+        }
         if Record::hash_encoded(stored.encoded()) != candidate.hash {
             return Some(Objection::Differs);
         }

@@ -266,15 +266,15 @@ impl Engine {
                 self.send(node, PeerMessage::Reap(Reap { id, candidates }));
             }
         }
-        let dropped = all.iter().filter(|candidate| candidate.retire.is_empty()).count();
+        let settled = all.len();
         self.settle_proved(now, self.me, Reap { id, candidates: all });
-        self.settle_end(now, partition, dropped);
+        self.settle_end(now, partition, settled);
     }
 
-    /// The batch is over, and so many of its records go.
-    fn settle_end(&mut self, now: Instant, partition: PartitionId, dropped: usize) {
+    /// The batch is over, and so many of its records are settled.
+    fn settle_end(&mut self, now: Instant, partition: PartitionId, settled: usize) {
         self.settling.batches.remove(&partition);
-        self.settling.queue.looked(now, partition, dropped);
+        self.settling.queue.looked(now, partition, settled);
         self.settle_wake();
     }
 

@@ -107,7 +107,7 @@ struct Led {
 struct Pass {
     pages: u32,
     rows: u64,
-    dropped: u64,
+    settled: u64,
     tried: bool,
     /// When the first of those is ready that were not, and of those that have come since.
     ready: Option<Instant>,
@@ -135,8 +135,8 @@ impl Led {
     fn end_pass(&mut self, now: Instant) -> bool {
         let pass = std::mem::take(&mut self.pass);
         self.after = None;
-        self.rows = pass.rows.saturating_sub(pass.dropped);
-        let again = match (pass.dropped, pass.tried) {
+        self.rows = pass.rows.saturating_sub(pass.settled);
+        let again = match (pass.settled, pass.tried) {
             (0, false) => None,
             (0, true) => {
                 self.pause = (self.pause * 2).min(PAUSE_MAX);
@@ -265,12 +265,12 @@ impl Queue {
         None
     }
 
-    /// A partition's page has been dealt with, and so many of its records go.
-    pub(super) fn looked(&mut self, now: Instant, partition: PartitionId, dropped: usize) {
+    /// A partition's page has been dealt with, and so many of its records are settled.
+    pub(super) fn looked(&mut self, now: Instant, partition: PartitionId, settled: usize) {
         let Some(led) = self.led.get_mut(&partition) else {
             return;
         };
-        led.pass.dropped += dropped as u64;
+        led.pass.settled += settled as u64;
         if led.after.is_some() {
             led.at = now + PAGE_PAUSE;
         } else if !led.end_pass(now) {

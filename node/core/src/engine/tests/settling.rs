@@ -14,9 +14,12 @@ use std::time::Duration;
 /// Longer than a proof takes, with the pauses before and after.
 const PROOF: Duration = Duration::from_secs(12);
 
-/// A cluster in which proofs begin at once.
+/// A cluster in which proofs begin at once, and in which who misses something goes on missing it.
 fn cluster(nodes: usize) -> Cluster {
-    Cluster::with(nodes, |config| config.limits.settle_age = Duration::ZERO)
+    Cluster::with(nodes, |config| {
+        config.limits.settle_age = Duration::ZERO;
+        config.limits.hints = false;
+    })
 }
 
 /// Writes the test's key and deletes it. Returns the value's record, as a node that missed the delete would have it.
@@ -79,11 +82,11 @@ fn a_tombstone_is_reaped_everywhere_when_all_members_are_there() {
     cluster.advance(PROOF);
     for node in 0..5 {
         assert!(is_gone(&cluster, node) && !is_queued(&cluster, node), "node {node}");
-        assert!(cluster.disks[node].applied.is_empty());
         let trees = cluster.engines[node].trees();
         assert!(trees.ids().into_iter().all(|tree| trees.root(tree) == 0));
         assert_eq!(cluster.engines[node].settling().queued, 0);
     }
+    assert!(cluster.is_empty());
     assert_eq!(reaped(&cluster), 3);
     assert!(read(cluster.ask(owners[0], get())).0.is_empty());
     cluster.advance(PROOF);
@@ -150,12 +153,12 @@ fn nothing_is_reaped_while_an_owner_or_any_other_member_is_away() {
     let lead = owners(&cluster)[0];
     assert_eq!(objection(&cluster, lead), Some((node, Objection::Differs)));
     // What it missed comes, and then it agrees.
-    let (id, key, record) = (1, key(), cluster.record(lead).encode());
+    let (id, key, record, sync) = (1, key(), cluster.record(lead).encode(), true);
     message(
         &mut cluster,
         lead,
         node,
-        PeerMessage::Replicate(Replicate { id, key, record }),
+        PeerMessage::Replicate(Replicate { id, key, record, sync }),
     );
     cluster.advance(10 * PROOF);
     assert_eq!(reaped(&cluster), 3);
@@ -215,7 +218,7 @@ fn a_record_that_is_written_again_as_the_proof_ends_stays() {
     cluster.isolate(owners[0]);
     written(cluster.ask(owners[1], put(3, "b", None)));
     (1..3).for_each(|at| cluster.connect(owners[0], owners[at]));
-    let (id, key, record) = (1, key(), cluster.record(owners[1]).encode());
+    let (id, key, record, sync) = (1, key(), cluster.record(owners[1]).encode(), true);
     message(
         &mut cluster,
         owners[1],
@@ -230,7 +233,7 @@ fn a_record_that_is_written_again_as_the_proof_ends_stays() {
         &mut cluster,
         owners[1],
         owners[0],
-        PeerMessage::Replicate(Replicate { id, key, record }),
+        PeerMessage::Replicate(Replicate { id, key, record, sync }),
     );
     assert_eq!(texts(&cluster.record(owners[0])), ["b"]);
     cluster.advance(PROOF);
@@ -273,7 +276,12 @@ fn a_suspended_member_postpones_it_and_what_it_sends_when_it_wakes_finds_the_tom
         &mut cluster,
         stranger,
         owners[1],
-        PeerMessage::Replicate(Replicate { id, key: key(), record }),
+        PeerMessage::Replicate(Replicate {
+            id,
+            key: key(),
+            record,
+            sync: true,
+        }),
     );
     assert_eq!(texts(&cluster.record(owners[1])), ["-"]);
     (0..3).for_each(|at| cluster.release(stranger, owners[at]));
@@ -309,13 +317,13 @@ fn an_owner_that_missed_that_it_was_proved_brings_the_tombstone_back_and_it_is_r
     }
     assert!((0..3).all(|node| is_gone(&cluster, node)));
     // As an exchange with one that still had it would.
-    for &to in &owners {
-        let (id, key, record) = (1, key(), tombstone.clone());
+    for (at, &to) in owners.iter().enumerate() {
+        let (id, key, record, sync) = (1, key(), tombstone.clone(), true);
         message(
             &mut cluster,
-            owners[2],
+            owners[(at + 1) % 3],
             to,
-            PeerMessage::Replicate(Replicate { id, key, record }),
+            PeerMessage::Replicate(Replicate { id, key, record, sync }),
         );
         assert!(is_queued(&cluster, to) && !is_gone(&cluster, to));
     }
@@ -388,7 +396,7 @@ fn many_tombstones_go_in_batches() {
     assert_eq!(queued, 600);
     cluster.advance(Duration::from_secs(60));
     assert_eq!(reaped(&cluster), 1800);
-    assert!(cluster.disks.iter().all(|disk| disk.applied.is_empty()));
+    assert!(cluster.is_empty());
     cluster.assert_idle();
     let rounds: u64 = cluster
         .engines

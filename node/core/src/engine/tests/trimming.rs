@@ -84,6 +84,7 @@ fn an_owner_that_brings_the_long_context_back_is_trimmed_again() {
             id: 1,
             key: key(),
             record: long.clone(),
+            sync: true,
         };
         let from = index((to + 1) % 3);
         let message = PeerMessage::Replicate(message);
