@@ -531,6 +531,12 @@ impl Cluster {
         &self.disks[node].applied[&Place::Record(key())]
     }
 
+    /// Whether no node has anything of any key: no record, hint or row of a queue.
+    pub(super) fn is_empty(&self) -> bool {
+        let mut rows = self.disks.iter().flat_map(|disk| disk.applied.keys());
+        rows.all(|place| place.key().is_none())
+    }
+
     /// Nothing is under way any more, and nobody waits for a timer.
     pub(super) fn assert_idle(&self) {
         for (node, engine) in self.engines.iter().enumerate() {
