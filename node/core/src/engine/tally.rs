@@ -115,6 +115,12 @@ impl Tally {
         Tally { quorum, started, lines }
     }
 
+    /// Takes it away, and leaves one without lines.
+    pub(super) fn take(&mut self) -> Tally {
+        let lines = std::mem::take(&mut self.lines);
+        Tally { lines, ..*self }
+    }
+
     /// What is waited for.
     pub(super) fn quorum(&self) -> &Quorum {
         &self.quorum

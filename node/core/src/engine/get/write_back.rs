@@ -153,12 +153,12 @@ impl Engine {
 
     /// Sends a record to an owner, which may be this node, to be merged.
     pub(in crate::engine) fn send_record(&mut self, now: Instant, id: OpId, to: NodeIndex, key: Key, record: Bytes) {
-        let id = id.0;
+        let (id, sync) = (id.0, true);
         if to == self.me {
             let from = self.me;
-            return self.with_slot(now, &key, Work::Merge { from, id, record });
+            return self.with_slot(now, &key, Work::Merge { from, id, record, sync });
         }
-        self.send(to, PeerMessage::Replicate(Replicate { id, key, record }));
+        self.send(to, PeerMessage::Replicate(Replicate { id, key, record, sync }));
     }
 
     /// Sends it to as many more owners as are needed, or to all of them.

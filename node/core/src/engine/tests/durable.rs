@@ -7,7 +7,7 @@ use crate::request::{Code, Operation, Outcome, QuorumKind, ReadOptions, ReplicaS
 use ReplicaState::{Acked, Lost, NotAsked, SameDigest, TimedOut, WriteFailed};
 
 fn strict(nodes: usize) -> Cluster {
-    Cluster::with_bucket(nodes, |bucket| bucket.quorum = QuorumKind::Strict)
+    Cluster::with_bucket_without_hints(nodes, |bucket| bucket.quorum = QuorumKind::Strict)
 }
 
 fn get_r(r: u8) -> Operation {
@@ -185,7 +185,7 @@ fn a_strict_read_of_one_is_refused_at_once_while_an_owner_is_away() {
             .contains("r is 1, but a strict read returns only what 3 owners hold"),
         "{failure}"
     );
-    let mut sloppy = Cluster::new(3);
+    let mut sloppy = Cluster::without_hints(3);
     sloppy.isolate(2);
     assert_eq!(read(sloppy.ask(0, get_r(1))).0.len(), 0);
 }
@@ -281,7 +281,7 @@ fn answers_that_differ_all_are_merged_and_one_copy_of_that_is_enough_for_a_read_
 
 #[test]
 fn a_record_too_large_to_be_sent_is_not_returned_by_a_strict_read() {
-    let mut cluster = Cluster::with_bucket(3, |bucket| {
+    let mut cluster = Cluster::with_bucket_without_hints(3, |bucket| {
         bucket.quorum = QuorumKind::Strict;
         bucket.value_bytes_max = RECORD_BYTES_MAX as u32;
         bucket.record_bytes_max = RECORD_BYTES_MAX as u32;

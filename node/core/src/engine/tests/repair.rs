@@ -27,7 +27,10 @@ fn get_under(key: Key) -> Operation {
 
 /// Three nodes; node 0 was away while `keys` keys were written.
 fn missed(keys: usize, change: impl Fn(&mut crate::engine::EngineConfig)) -> Cluster {
-    let mut cluster = Cluster::with(3, change);
+    let mut cluster = Cluster::with(3, |config| {
+        config.limits.hints = false;
+        change(config);
+    });
     cluster.isolate(0);
     (0..keys).for_each(|n| drop(written(cluster.ask(1, put_under(numbered(n), n as u64, "a", None)))));
     cluster.connect(0, 1);
@@ -37,7 +40,7 @@ fn missed(keys: usize, change: impl Fn(&mut crate::engine::EngineConfig)) -> Clu
 
 #[test]
 fn a_sloppy_read_replies_first_and_repairs_whoever_was_behind() {
-    let mut cluster = Cluster::new(3);
+    let mut cluster = Cluster::without_hints(3);
     cluster.isolate(0);
     written(cluster.ask(1, put(1, "a", None)));
     cluster.connect(0, 1);
@@ -73,7 +76,8 @@ fn the_coordinator_repairs_itself_as_well() {
 
 #[test]
 fn a_strict_read_repairs_those_it_did_not_need_after_its_reply() {
-    let mut cluster = Cluster::with_bucket(3, |bucket| (bucket.quorum, bucket.r) = (QuorumKind::Strict, Some(3)));
+    let mut cluster =
+        Cluster::with_bucket_without_hints(3, |bucket| (bucket.quorum, bucket.r) = (QuorumKind::Strict, Some(3)));
     cluster.isolate(0);
     written(cluster.ask(1, put(1, "a", None)));
     cluster.connect(0, 1);
@@ -116,7 +120,7 @@ fn a_rate_of_none_repairs_nothing() {
 
 #[test]
 fn a_large_record_is_left_to_anti_entropy() {
-    let mut cluster = Cluster::with_bucket(3, |bucket| bucket.value_bytes_max = 2 << 20);
+    let mut cluster = Cluster::with_bucket_without_hints(3, |bucket| bucket.value_bytes_max = 2 << 20);
     cluster.isolate(0);
     let large = "x".repeat((1 << 20) + 1);
     written(cluster.ask(1, put(1, &large, None)));
@@ -130,7 +134,7 @@ fn a_large_record_is_left_to_anti_entropy() {
 #[test]
 fn a_repair_is_under_way_until_it_is_answered_or_its_connection_is_gone() {
     for is_answered in [true, false] {
-        let mut cluster = Cluster::new(3);
+        let mut cluster = Cluster::without_hints(3);
         cluster.isolate(0);
         written(cluster.ask(1, put(1, "a", None)));
         cluster.connect(0, 1);
@@ -149,7 +153,7 @@ fn a_repair_is_under_way_until_it_is_answered_or_its_connection_is_gone() {
 
 #[test]
 fn an_owner_that_is_gone_again_is_not_repaired() {
-    let mut cluster = Cluster::with_bucket(3, |bucket| bucket.r = Some(3));
+    let mut cluster = Cluster::with_bucket_without_hints(3, |bucket| bucket.r = Some(3));
     cluster.isolate(0);
     written(cluster.ask(1, put(1, "a", None)));
     cluster.connect(0, 1);
@@ -170,7 +174,7 @@ fn settled() -> Bytes {
 
 #[test]
 fn a_minimum_is_met_when_all_owners_hold_just_the_same() {
-    let mut cluster = Cluster::new(3);
+    let mut cluster = Cluster::without_hints(3);
     written(cluster.ask(0, put(1, "a", None)));
     let minimum = settled();
     assert_eq!(read(cluster.ask(0, get_at_least(&minimum))).0, ["a"]);
@@ -183,7 +187,7 @@ fn a_minimum_is_met_when_all_owners_hold_just_the_same() {
 
 #[test]
 fn a_minimum_is_met_by_agreement_once_the_owners_have_been_brought_together() {
-    let mut cluster = Cluster::new(3);
+    let mut cluster = Cluster::without_hints(3);
     cluster.isolate(0);
     let (context, _) = written(cluster.ask(1, put(1, "a", None)));
     cluster.connect(0, 1);
