@@ -47,7 +47,8 @@ impl Pending {
         self.beyond.remove(&node);
     }
 
-    fn may_hold(&self, key: &Key) -> bool {
+    /// Whether a write of the key may still arrive somewhere.
+    pub(super) fn may_hold(&self, key: &Key) -> bool {
         !self.beyond.is_empty() || self.peers.values().any(|keys| keys.values().any(|k| k == key))
     }
 }
@@ -63,7 +64,6 @@ impl Engine {
         };
         self.hints_in(self.config.ring.partition_of(key.token()))
             || self.pending.may_hold(key)
-            || self.repairs.keys().any(|k| k == key)
             || self.ops.iter().any(|(_, op)| owes(op))
     }
 }
