@@ -24,6 +24,9 @@ impl Engine {
 
     /// Does something with a row: at once if it is in memory, else when it has been loaded.
     pub(super) fn with_place(&mut self, now: Instant, place: Place, work: Work) {
+        let Some(work) = self.refuse_to_read(now, &place, work) else {
+            return;
+        };
         let mut slot = self.slots.take(&place);
         if slot.stored.is_some() {
             return self.run(now, place, slot, vec![work]);
@@ -99,6 +102,7 @@ impl Engine {
                 }),
                 Work::Handoff { from, id, record } => list.push(self.take_handoff(from, id, &record, &mut stored)),
                 Work::Hint(work) => self.hint_row(now, &place, work, &mut stored),
+                Work::Exchange(work) => list.push(Waiter::Exchange(self.exchange_row(work, &mut stored))),
                 Work::Fetch { from, id, have } => list.push(self.answer_fetch(from, id, have, &stored)),
             }
         }
@@ -108,7 +112,10 @@ impl Engine {
         if *stored.encoded() != before || stored.hint_bytes() != hint_before {
             let change = match place {
                 Place::Hint(..) => self.change_hint(now, &place, hint_before, &stored),
-                _ => self.change_leaf(&place, &before, stored.encoded()),
+                _ => {
+                    self.exchange.note_change(now, &place);
+                    self.change_leaf(&place, &before, stored.encoded())
+                }
             };
             let ticket = self.slots.begin_store(&place, &mut slot, change, !writes.is_empty());
             self.effects.push_back(Effect::Store {
@@ -146,7 +153,7 @@ impl Engine {
                 Work::Coordinate(op) => self.put_waits_for_sync(*op),
                 Work::Merge { sync, .. } => *sync,
                 Work::Read(_) | Work::Fetch { .. } => false,
-                Work::Handoff { .. } | Work::Hint(_) => true,
+                Work::Handoff { .. } | Work::Hint(_) | Work::Exchange(_) => true,
             }
     }
 
@@ -178,7 +185,9 @@ impl Engine {
                 Waiter::MergeAck(to, id, merged) => self.send_ack(now, to, id, merged.and(result)),
                 Waiter::FetchAnswer(to, id, held) => self.send_held(to, id, result.and(held)),
                 Waiter::HandoffAck(to, id, merged) => self.answer_handoff(to, id, result.and(merged)),
-                Waiter::Noted(place) => self.noted(now, &place, result.is_ok()),
+                Waiter::Exchange(waiter) => self.exchange_synced(now, waiter, result.map(|_| ())),
+                Waiter::PeerNoted(node) => self.peer_noted(now, node, result.is_ok()),
+                Waiter::OwnNoted(boot) => self.own_noted(now, boot, result.is_ok()),
             }
         }
     }
@@ -217,6 +226,7 @@ impl Engine {
             Work::Merge { from, id, .. } => self.send_ack(now, from, id, Err(Refusal::ReadFailed)),
             Work::Fetch { from, id, .. } => self.send_held(from, id, Err(Refusal::ReadFailed)),
             Work::Handoff { from, id, .. } => self.answer_handoff(from, id, Err(Refusal::ReadFailed)),
+            Work::Exchange(work) => self.exchange_unreadable(now, work),
             Work::Hint(work) => self.cannot_read_hint(now, place, &work),
         }
     }

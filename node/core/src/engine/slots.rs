@@ -10,7 +10,9 @@
 //! record, and the second store would silently undo the first.
 
 use super::StoreTicket;
+use super::exchange::{RowWaiter, RowWork};
 use super::hints::{HintChange, HintWork};
+use super::memory::Boot;
 use super::stored::Stored;
 use super::{LoadId, OpId};
 use crate::message::{Held, Refusal};
@@ -58,6 +60,8 @@ pub(super) enum Work {
         /// Hash of what it has.
         have: Option<u64>,
     },
+    /// A part of an exchange.
+    Exchange(RowWork),
 }
 
 /// Something to say once a row is on disk as it is now.
@@ -73,8 +77,12 @@ pub(super) enum Waiter {
     FetchAnswer(NodeIndex, u64, Result<Held, Refusal>),
     /// An ack for a record that another node brought home.
     HandoffAck(NodeIndex, u64, Result<(), Refusal>),
-    /// A note that is waited for.
-    Noted(Place),
+    /// What an exchange goes on with.
+    Exchange(RowWaiter),
+    /// The note of a peer.
+    PeerNoted(NodeIndex),
+    /// The node's own note, and what is in it.
+    OwnNoted(Boot),
 }
 
 /// One row in memory.
