@@ -506,7 +506,6 @@ impl Engine {
             Some(Op::Forward(_)) => {}
             None => {
                 self.pending.answered(from, id.0);
-                self.repairs.answered(from, id);
             }
         }
     }
@@ -602,7 +601,6 @@ impl Engine {
 
     /// The connection to a node is gone: it owes nothing any more.
     fn lose(&mut self, now: Instant, node: NodeIndex) {
-        self.repairs.lost(node);
         self.pending.lost(node);
         self.handoffs.lost(node);
         let waiting: Vec<OpId> = self
