@@ -3,6 +3,7 @@
 //! Coordinated writes, local reads, merges and fetches for other coordinators all come through here as [`Work`], and all that has
 //! gathered for a row is done in one go. What is said about it waits for the sync as a [`Waiter`].
 
+use super::heal::HealWork;
 use super::slots::{LeafChange, Slot, Waiter, Work};
 use super::stored::Stored;
 use super::{Effect, Engine, LoadFailed, StoreTicket, refused};
@@ -12,7 +13,6 @@ use crate::place::Place;
 use crate::planted;
 use crate::request::ReplicaState;
 use crate::time::Instant;
-use crate::tree;
 use bytes::Bytes;
 
 impl Engine {
@@ -57,9 +57,13 @@ impl Engine {
     pub(super) fn loaded(&mut self, now: Instant, place: Place, result: Result<Option<Bytes>, LoadFailed>) {
         let mut slot = self.slots.take(&place);
         slot.loading = None;
-        let waiting = self.slots.dequeue(&mut slot);
+        let mut waiting = self.slots.dequeue(&mut slot);
         let stored = match result {
             Err(_) if planted::is(3) => Ok(Stored::empty()),
+            Err(LoadFailed::Corrupt) if self.set_aside(now, &place) => {
+                waiting.insert(0, Work::Heal(HealWork::Lose));
+                Ok(Stored::empty())
+            }
             Err(LoadFailed::Unreadable | LoadFailed::Corrupt) => Err(()),
             Ok(payload) => Stored::parse(payload).map_err(|_| ()),
         };
@@ -80,9 +84,15 @@ impl Engine {
     fn run(&mut self, now: Instant, place: Place, mut slot: Slot, work: Vec<Work>) {
         let key = place.key().expect("only rows about keys have slots").clone();
         let mut stored = slot.stored.take().expect("run is called with a loaded slot");
-        let before = stored.encoded().clone();
+        let before = stored.outline();
+        let was_lost = matches!(work.first(), Some(Work::Heal(HealWork::Lose)));
         let (mut waiters, mut writes) = (Vec::with_capacity(work.len()), Vec::new());
+        let mut unreadable = Vec::new();
         for work in work {
+            if stored.is_incomplete() && !work.takes_parts() {
+                unreadable.push(work);
+                continue;
+            }
             match work {
                 Work::Coordinate(op) => {
                     if self.coordinate(now, op, &key, &mut stored) {
@@ -95,17 +105,21 @@ impl Engine {
                 Work::Fetch { from, id, have } => waiters.push(self.answer_fetch(from, id, have, &stored)),
                 Work::Handoff { from, id, record } => waiters.push(self.take_handoff(from, id, &record, &mut stored)),
                 Work::Exchange(work) => waiters.push(Waiter::Exchange(self.exchange_row(work, &mut stored))),
+                Work::Heal(work) => waiters.extend(self.heal_row(&place, work, &mut stored).map(Waiter::Heal)),
             }
         }
-        if *stored.encoded() != before {
+        if stored.encoded() != before.encoded() || stored.is_incomplete() != before.is_incomplete() || was_lost {
             self.exchange.note_change(now, &place);
-            let change = self.change_leaf(&place, &before, stored.encoded());
+            let change = self.change_leaf(&place, &before, &stored);
             let ticket = self.slots.begin_store(&place, &mut slot, change, !writes.is_empty());
             self.effects.push_back(Effect::Store {
                 ticket,
                 place: place.clone(),
                 payload: (!stored.is_empty()).then(|| stored.payload()),
             });
+        }
+        if stored.is_incomplete() {
+            self.heal(now, &key);
         }
         let encoded = stored.encoded().clone();
         slot.stored = Some(stored);
@@ -118,17 +132,16 @@ impl Engine {
             None => Some(waiters),
         };
         self.tell(now, ready.unwrap_or_default(), Ok(()));
+        unreadable.into_iter().for_each(|work| self.cannot_read(now, work));
     }
 
     /// Takes note in the key's Merkle tree that its record has changed. What is kept for others is in no tree.
-    fn change_leaf(&mut self, place: &Place, before: &Bytes, after: &Bytes) -> Option<LeafChange> {
+    fn change_leaf(&mut self, place: &Place, before: &Stored, after: &Stored) -> Option<LeafChange> {
         let Place::Record(key) = place else { return None };
         let n = self.config.buckets.of(key.bucket()).n;
         let partition = self.config.ring.partition_of(key.token());
         let leaf = self.trees.leaf_of(partition, key.token(), n);
-        let empty = Stored::empty();
-        let entry = |encoded: &Bytes| tree::entry_of(key, encoded, encoded == empty.encoded());
-        let (before, after) = (entry(before), entry(after));
+        let (before, after) = (before.leaf_entry(key), after.leaf_entry(key));
         self.trees.change(leaf, before, after);
         Some(LeafChange { leaf, before, after })
     }
@@ -152,6 +165,7 @@ impl Engine {
                 Waiter::FetchAnswer(to, id, held) => self.send_held(to, id, result.and(held)),
                 Waiter::HandoffAck(to, id, merged) => self.answer_handoff(to, id, result.and(merged)),
                 Waiter::Exchange(waiter) => self.exchange_synced(now, waiter, result),
+                Waiter::Heal(waiter) => self.heal_synced(now, waiter, result.is_ok()),
                 Waiter::PeerNoted(node) => self.peer_noted(now, node, result.is_ok()),
                 Waiter::OwnNoted(boot) => self.own_noted(now, boot, result.is_ok()),
             }
@@ -191,6 +205,7 @@ impl Engine {
             Work::Fetch { from, id, .. } => self.send_held(from, id, Err(Refusal::ReadFailed)),
             Work::Handoff { from, id, .. } => self.answer_handoff(from, id, Err(Refusal::ReadFailed)),
             Work::Exchange(work) => self.exchange_unreadable(now, work),
+            Work::Heal(work) => self.heal_unreadable(&work),
         }
     }
 }

@@ -22,6 +22,7 @@ mod forward;
 mod gate;
 mod get;
 mod handoff_receive;
+mod heal;
 mod io;
 mod keys;
 mod memory;
@@ -31,6 +32,7 @@ mod put;
 mod rebuild;
 mod replica;
 mod rules;
+mod scrub;
 mod slots;
 mod stored;
 mod tally;
@@ -54,6 +56,7 @@ use background::Background;
 use dirty::Dirty;
 use exchange::Exchange;
 use gate::Gate;
+use heal::Heals;
 use memory::Memory;
 use ops::{Op, OpId, Ops};
 use peers::Peers;
@@ -244,6 +247,7 @@ pub struct Engine {
     peers: Peers,
     memory: Memory,
     rebuild: Rebuild,
+    heals: Heals,
     vnodes: Vnodes,
     gate: Gate,
     slots: Slots,
@@ -275,6 +279,7 @@ impl Engine {
             me,
             peers: Peers::new(config.ring.members().len()),
             rebuild,
+            heals: Heals::default(),
             memory: Memory::new(config.boot, config.seed, config.ring.members().len()),
             vnodes,
             gate: Gate::default(),
@@ -382,6 +387,7 @@ impl Engine {
     fn come_up(&mut self, now: Instant, node: NodeIndex) {
         self.peers.up(node);
         self.exchange_peer_up(now, node);
+        self.heal_more(now);
     }
 
     fn message(&mut self, now: Instant, from: NodeIndex, message: PeerMessage) {
@@ -419,7 +425,11 @@ impl Engine {
             PeerMessage::TreeAsk(m) => self.tree_ask(now, from, m),
             PeerMessage::TreeReply(m) => self.tree_reply(now, from, m),
             PeerMessage::Pull(m) => self.pull(now, from, m),
-            PeerMessage::PullReply(m) => self.pull_reply(now, from, m),
+            PeerMessage::PullReply(m) => {
+                if !self.heal_answer(now, from, &m) {
+                    self.pull_reply(now, from, m);
+                }
+            }
             // Each comes to its own place with what it is for.
             PeerMessage::Greeting(_)
             | PeerMessage::StoreHint(_)

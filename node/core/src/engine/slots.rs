@@ -11,6 +11,7 @@
 
 use super::StoreTicket;
 use super::exchange::{RowWaiter, RowWork};
+use super::heal::{HealWaiter, HealWork};
 use super::memory::Boot;
 use super::stored::Stored;
 use super::{LoadId, OpId};
@@ -57,6 +58,18 @@ pub(super) enum Work {
     },
     /// A part of an exchange.
     Exchange(RowWork),
+    /// A part of healing a record that was lost.
+    Heal(HealWork),
+}
+
+impl Work {
+    /// Whether this is done with a record that is incomplete, too: it adds to it, and says nothing about it.
+    pub(super) fn takes_parts(&self) -> bool {
+        match self {
+            Work::Merge { .. } | Work::Handoff { .. } | Work::Exchange(RowWork::Absorb { .. }) | Work::Heal(_) => true,
+            Work::Coordinate(_) | Work::Read(_) | Work::Fetch { .. } | Work::Exchange(_) => false,
+        }
+    }
 }
 
 /// Something to say once a row is on disk as it is now.
@@ -74,6 +87,8 @@ pub(super) enum Waiter {
     HandoffAck(NodeIndex, u64, Result<(), Refusal>),
     /// What an exchange goes on with.
     Exchange(RowWaiter),
+    /// What healing goes on with.
+    Heal(HealWaiter),
     /// The note of a peer.
     PeerNoted(NodeIndex),
     /// The node's own note, and what is in it.

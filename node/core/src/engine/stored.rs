@@ -1,17 +1,25 @@
 //! What a node stores under a key: the record, and the local mark "this memory is mine".
 //!
 //! ```text
-//! length of the mark u8 (0: none) ‖ postcard(actor) ‖ the record's canonical bytes
+//! length of the mark u8 (0: none) ‖ postcard(actor) ‖ the record's canonical bytes          a record
+//! 254 u8 ‖ the same                                                                         an incomplete one
 //! ```
 //!
 //! The mark never leaves the node. It says under which actor this vnode may go on counting for the key, and it is in the same bytes
 //! as the record, so that the two cannot part: a record that is lost, rolled back or overwritten takes its mark with it.
 //!
+//! An incomplete record is what this node has of one that it has lost (see [`heal`](super::heal)).
+//!
 //! Records are decoded only when somebody looks inside. Most reads by other coordinators compare a hash of the bytes and are done.
 
 use crate::dot::Actor;
+use crate::key::Key;
 use crate::record::{MalformedRecord, Record};
-use bytes::Bytes;
+use crate::tree;
+use bytes::{Buf, Bytes};
+
+/// The first byte of an incomplete record. No mark is this long.
+const INCOMPLETE: u8 = 254;
 
 /// A record with its mark, as bytes and, once somebody looked, decoded. Invariant: `encoded` is canonical, and `decoded` is the same record.
 #[derive(Clone, Debug)]
@@ -19,6 +27,8 @@ pub(super) struct Stored {
     mark: Option<Actor>,
     encoded: Bytes,
     decoded: Option<Record>,
+    /// There was more, which is lost.
+    incomplete: bool,
 }
 
 /// Bytes on disk that are not what [`Stored::payload`] writes.
@@ -33,14 +43,19 @@ impl Stored {
             mark: None,
             encoded: record.encode(),
             decoded: Some(record),
+            incomplete: false,
         }
     }
 
     /// Takes what storage returned.
     pub(super) fn parse(payload: Option<Bytes>) -> Result<Stored, MalformedPayload> {
-        let Some(payload) = payload else {
+        let Some(mut payload) = payload else {
             return Ok(Stored::empty());
         };
+        let incomplete = payload.first() == Some(&INCOMPLETE);
+        if incomplete {
+            payload.advance(1);
+        }
         let length = usize::from(*payload.first().ok_or(MalformedPayload)?);
         let mark = payload.get(1..=length).ok_or(MalformedPayload)?;
         let mark = match length {
@@ -51,16 +66,21 @@ impl Stored {
             mark,
             encoded: payload.slice(length + 1..),
             decoded: None,
+            incomplete,
         })
     }
 
     /// What storage is to keep.
     pub(super) fn payload(&self) -> Bytes {
         let mut bytes = Vec::with_capacity(20 + self.encoded.len());
+        if self.incomplete {
+            bytes.push(INCOMPLETE);
+        }
+        let at = bytes.len();
         bytes.push(0);
         if let Some(mark) = &self.mark {
             bytes = postcard::to_extend(mark, bytes).expect("a vector grows, and actors serialize");
-            bytes[0] = (bytes.len() - 1) as u8;
+            bytes[at] = (bytes.len() - 1 - at) as u8;
         }
         bytes.extend_from_slice(&self.encoded);
         bytes.into()
@@ -68,12 +88,50 @@ impl Stored {
 
     /// Whether it is as if nothing had ever been stored.
     pub(super) fn is_empty(&self) -> bool {
-        self.mark.is_none() && self.encoded == Record::default().encode()
+        !self.incomplete && self.mark.is_none() && self.encoded == Record::default().encode()
     }
 
     /// Under which actor this vnode may go on counting, if the actor's life is still its own.
     pub(super) fn mark(&self) -> Option<Actor> {
         self.mark
+    }
+
+    /// The same, to be compared with later.
+    pub(super) fn outline(&self) -> Stored {
+        Stored {
+            mark: self.mark,
+            encoded: self.encoded.clone(),
+            decoded: None,
+            incomplete: self.incomplete,
+        }
+    }
+
+    /// Whether there was more, which is lost.
+    pub(super) fn is_incomplete(&self) -> bool {
+        self.incomplete
+    }
+
+    /// What was here is lost.
+    pub(super) fn lose(&mut self) {
+        *self = Stored {
+            incomplete: true,
+            ..Stored::empty()
+        };
+    }
+
+    /// What was lost is here again.
+    pub(super) fn complete(&mut self) {
+        self.incomplete = false;
+    }
+
+    /// The record's part in the hash of its leaf; zero for no record. That of an incomplete one is like no record's.
+    pub(super) fn leaf_entry(&self, key: &Key) -> u64 {
+        let is_empty = self.encoded == Record::default().encode();
+        let entry = tree::entry_of(key, &self.encoded, is_empty);
+        match self.incomplete {
+            true => entry.wrapping_add(u64::from_le_bytes(*b"scarred!")),
+            false => entry,
+        }
     }
 
     /// The record's canonical bytes.
@@ -129,6 +187,24 @@ mod tests {
         let again = Stored::parse(Some(stored.payload())).unwrap();
         assert_eq!(again.mark(), mark);
         assert_eq!(again.encoded(), Stored::empty().encoded());
+    }
+
+    #[test]
+    fn an_incomplete_record_is_one_after_storage_too_and_its_entry_is_another() {
+        let key = Key::new(b"bucket", b"key", None).unwrap();
+        let mut stored = Stored::empty();
+        let whole = stored.leaf_entry(&key);
+        assert_eq!(whole, 0);
+        stored.lose();
+        assert!(!stored.is_empty());
+        stored.replace(Record::default(), Some(Actor { life: 1, epoch: 300 }));
+        let mut again = Stored::parse(Some(stored.payload())).unwrap();
+        assert!(again.is_incomplete());
+        assert_eq!(again.mark(), stored.mark());
+        assert_ne!(again.leaf_entry(&key), whole);
+        again.complete();
+        assert_eq!(again.leaf_entry(&key), whole);
+        assert!(!Stored::parse(Some(again.payload())).unwrap().is_incomplete());
     }
 
     proptest! {

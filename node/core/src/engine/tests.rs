@@ -11,6 +11,7 @@ mod cluster;
 mod disk;
 mod exchanges;
 mod forwards;
+mod heals;
 mod memory;
 mod peers;
 mod quorums;

@@ -253,8 +253,16 @@ fn healing() -> Vec<PeerMessage> {
         reply(Ok(TreeAnswer::Leaves(vec![3]))),
         reply(Ok(keys)),
         reply(Err(Refusal::Rebuilding)),
-        PeerMessage::Pull(Pull { id, key: key() }),
-        PeerMessage::PullReply(PullReply { id, result: Ok(record) }),
+        PeerMessage::Pull(Pull {
+            id,
+            key: key(),
+            parts: true,
+        }),
+        PeerMessage::PullReply(PullReply {
+            id,
+            result: Ok(record),
+            whole: true,
+        }),
         PeerMessage::SettleAsk(SettleAsk {
             id,
             candidates: candidates.clone(),

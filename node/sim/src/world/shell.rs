@@ -92,6 +92,7 @@ impl World {
                 );
             }
             Effect::Scan { .. } => {}
+            Effect::SetAside { .. } => {}
             Effect::Rebuild { .. } => {
                 let life = self.nodes[at].life();
                 self.queue.push(self.now, Event::SetAside { node: at, life });
