@@ -111,11 +111,6 @@ impl Heals {
     pub(super) fn lose(&mut self, node: NodeIndex) {
         self.asked.retain(|_, (asked, _)| *asked != node);
     }
-
-    /// Whether the record is being read again.
-    pub(super) fn has(&self, key: &Key) -> bool {
-        self.keys.contains_key(key)
-    }
 }
 
 impl Engine {
@@ -145,9 +140,11 @@ impl Engine {
                 self.counters.corrupt_records += 1;
                 self.effects.push_back(Effect::SetAside { place: place.clone() });
             }
+            // Who owns the key, too, finds out with the target what it misses. What a fallback loses, the owners have to find out.
             Place::Hint(target, key) => {
-                let partition = self.config.ring.partition_of(key.token());
-                self.mark_dirty(*target, partition);
+                if self.owners(key).contains(&self.me) {
+                    self.mark_dirty(*target, self.config.ring.partition_of(key.token()));
+                }
             }
             _ => return false,
         }

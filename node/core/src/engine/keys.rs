@@ -4,16 +4,17 @@
 //! gathered for a row is done in one go. What is said about it waits for the sync as a [`Waiter`].
 
 use super::heal::HealWork;
-use super::slots::{LeafChange, Slot, Waiter, Work};
+use super::slots::{Change, LeafChange, Slot, Waiter, Work};
 use super::stored::Stored;
-use super::{Effect, Engine, LoadFailed, StoreTicket, refused};
+use super::{Effect, Engine, LoadFailed, OpId, StoreTicket, acked, refused};
+use crate::bucket::Durability;
 use crate::key::Key;
 use crate::message::{Held, PeerMessage, Refusal, ReplicateReply};
 use crate::place::Place;
 use crate::planted;
-use crate::request::ReplicaState;
 use crate::time::Instant;
 use bytes::Bytes;
+use quorate_ring::NodeIndex;
 
 impl Engine {
     /// Does something with the record of a key that this node owns: at once if it is in memory, else when it has been loaded.
@@ -74,8 +75,8 @@ impl Engine {
             }
             Err(()) => {
                 self.counters.load_failures += 1;
-                self.slots.put_back(place, slot);
-                waiting.into_iter().for_each(|work| self.cannot_read(now, work));
+                self.slots.put_back(place.clone(), slot);
+                waiting.into_iter().for_each(|work| self.cannot_read(now, &place, work));
             }
         }
     }
@@ -86,31 +87,49 @@ impl Engine {
         let mut stored = slot.stored.take().expect("run is called with a loaded slot");
         let before = stored.outline();
         let was_lost = matches!(work.first(), Some(Work::Heal(HealWork::Lose)));
-        let (mut waiters, mut writes) = (Vec::with_capacity(work.len()), Vec::new());
+        let (mut waiters, mut at_once, mut writes) = (Vec::with_capacity(work.len()), Vec::new(), Vec::new());
         let mut unreadable = Vec::new();
         for work in work {
             if stored.is_incomplete() && !work.takes_parts() {
                 unreadable.push(work);
                 continue;
             }
+            let list = match self.waits_for_sync(&place, &work) {
+                true => &mut waiters,
+                false => &mut at_once,
+            };
             match work {
                 Work::Coordinate(op) => {
                     if self.coordinate(now, op, &key, &mut stored) {
                         writes.push(op);
-                        waiters.push(Waiter::LocalAck(op));
+                        list.push(Waiter::LocalAck(op));
                     }
                 }
-                Work::Read(op) => waiters.push(Waiter::LocalRead(op, stored.encoded().clone())),
-                Work::Merge { from, id, record } => waiters.push(self.merge(from, id, &record, &mut stored)),
-                Work::Fetch { from, id, have } => waiters.push(self.answer_fetch(from, id, have, &stored)),
-                Work::Handoff { from, id, record } => waiters.push(self.take_handoff(from, id, &record, &mut stored)),
-                Work::Exchange(work) => waiters.push(Waiter::Exchange(self.exchange_row(work, &mut stored))),
-                Work::Heal(work) => waiters.extend(self.heal_row(&place, work, &mut stored).map(Waiter::Heal)),
+                Work::Read(op) => list.push(Waiter::LocalRead(op, stored.encoded().clone())),
+                Work::Merge { from, id, record, .. } => list.push(match place {
+                    Place::Hint(..) => self.merge_hint(from, id, &key, &record, &mut stored),
+                    _ => self.merge(from, id, &record, &mut stored),
+                }),
+                Work::Handoff { from, id, record } => list.push(self.take_handoff(from, id, &record, &mut stored)),
+                Work::Hint(work) => self.hint_row(now, &place, work, &mut stored),
+                Work::Exchange(work) => list.push(Waiter::Exchange(self.exchange_row(work, &mut stored))),
+                Work::Heal(work) => list.extend(self.heal_row(&place, work, &mut stored).map(Waiter::Heal)),
+                Work::Fetch { from, id, have } => list.push(self.answer_fetch(from, id, have, &stored)),
             }
         }
-        if stored.encoded() != before.encoded() || stored.is_incomplete() != before.is_incomplete() || was_lost {
-            self.exchange.note_change(now, &place);
-            let change = self.change_leaf(&place, &before, &stored);
+        if matches!(place, Place::Hint(..)) && !stored.has_no_record() {
+            stored.keep(self.wall_ms(now));
+        }
+        if stored.differs(&before) || was_lost {
+            let change = match place {
+                // The length of a row that is damaged is not known.
+                Place::Hint(..) if was_lost => self.change_hint(now, &place, 1, &stored),
+                Place::Hint(..) => self.change_hint(now, &place, before.hint_bytes(), &stored),
+                _ => {
+                    self.exchange.note_change(now, &place);
+                    self.change_leaf(&place, &before, &stored)
+                }
+            };
             let ticket = self.slots.begin_store(&place, &mut slot, change, !writes.is_empty());
             self.effects.push_back(Effect::Store {
                 ticket,
@@ -122,6 +141,7 @@ impl Engine {
             self.heal(now, &key);
         }
         let encoded = stored.encoded().clone();
+        let refusing = (!unreadable.is_empty()).then(|| place.clone());
         slot.stored = Some(stored);
         let unsynced = slot.unsynced.filter(|_| !planted::is(17));
         self.slots.put_back(place, slot);
@@ -131,40 +151,61 @@ impl Engine {
             Some(ticket) => self.slots.wait(ticket, waiters),
             None => Some(waiters),
         };
-        self.tell(now, ready.unwrap_or_default(), Ok(()));
-        unreadable.into_iter().for_each(|work| self.cannot_read(now, work));
+        self.tell(now, ready.unwrap_or_default(), Ok(Durability::Durable));
+        if !at_once.is_empty() {
+            let durability = match unsynced {
+                Some(_) => Durability::Relaxed,
+                None => Durability::Durable,
+            };
+            self.tell(now, at_once, Ok(durability));
+        }
+        if let Some(place) = refusing {
+            unreadable
+                .into_iter()
+                .for_each(|work| self.cannot_read(now, &place, work));
+        }
+    }
+
+    /// Whether what is said about some work waits until all that it speaks of is on disk: always, but in buckets whose acks need not.
+    fn waits_for_sync(&self, place: &Place, work: &Work) -> bool {
+        let Place::Record(key) = place else { return true };
+        let is_durable = self.config.buckets.of(key.bucket()).durability == Durability::Durable;
+        is_durable
+            || match work {
+                Work::Coordinate(op) => self.put_waits_for_sync(*op),
+                Work::Merge { sync, .. } => *sync,
+                Work::Read(_) | Work::Fetch { .. } => false,
+                Work::Handoff { .. } | Work::Hint(_) | Work::Exchange(_) | Work::Heal(_) => true,
+            }
     }
 
     /// Takes note in the key's Merkle tree that its record has changed. What is kept for others is in no tree.
-    fn change_leaf(&mut self, place: &Place, before: &Stored, after: &Stored) -> Option<LeafChange> {
+    fn change_leaf(&mut self, place: &Place, before: &Stored, after: &Stored) -> Option<Change> {
         let Place::Record(key) = place else { return None };
         let n = self.config.buckets.of(key.bucket()).n;
         let partition = self.config.ring.partition_of(key.token());
         let leaf = self.trees.leaf_of(partition, key.token(), n);
         let (before, after) = (before.leaf_entry(key), after.leaf_entry(key));
         self.trees.change(leaf, before, after);
-        Some(LeafChange { leaf, before, after })
+        Some(Change::Leaf(LeafChange { leaf, before, after }))
     }
 
-    /// Says what waited for a store: that it is durable, or that it was refused.
-    pub(super) fn tell(&mut self, now: Instant, waiters: Vec<Waiter>, result: Result<(), Refusal>) {
+    /// Says what waited for a store: that it is applied or durable, or that it was refused.
+    pub(super) fn tell(&mut self, now: Instant, waiters: Vec<Waiter>, result: Result<Durability, Refusal>) {
         for waiter in waiters {
             match waiter {
                 Waiter::LocalAck(op) => {
-                    let state = result.map_or_else(refused, |()| ReplicaState::Acked);
+                    let state = result.map_or_else(refused, acked);
                     self.put_answer(now, op, self.me, state);
                 }
                 Waiter::LocalRead(op, encoded) => {
-                    let result = result.map(|()| Held::Record(encoded));
+                    let result = result.map(|_| Held::Record(encoded));
                     self.get_answer(now, op, self.me, result);
                 }
-                Waiter::MergeAck(to, id, merged) => {
-                    let result = result.and(merged);
-                    self.send(to, PeerMessage::ReplicateReply(ReplicateReply { id, result }));
-                }
+                Waiter::MergeAck(to, id, merged) => self.send_ack(now, to, id, merged.and(result)),
                 Waiter::FetchAnswer(to, id, held) => self.send_held(to, id, result.and(held)),
                 Waiter::HandoffAck(to, id, merged) => self.answer_handoff(to, id, result.and(merged)),
-                Waiter::Exchange(waiter) => self.exchange_synced(now, waiter, result),
+                Waiter::Exchange(waiter) => self.exchange_synced(now, waiter, result.map(|_| ())),
                 Waiter::Heal(waiter) => self.heal_synced(now, waiter, result.is_ok()),
                 Waiter::PeerNoted(node) => self.peer_noted(now, node, result.is_ok()),
                 Waiter::OwnNoted(boot) => self.own_noted(now, boot, result.is_ok()),
@@ -180,8 +221,13 @@ impl Engine {
         };
         self.counters.store_failures += 1;
         self.gate.refused(now, ticket);
-        if let Some(LeafChange { leaf, before, after }) = failed.change {
-            self.trees.change(leaf, after, before);
+        match failed.change {
+            Some(Change::Leaf(LeafChange { leaf, before, after })) => self.trees.change(leaf, after, before),
+            Some(Change::Hint(change)) => self.undo_hint(change),
+            None => {}
+        }
+        if let Place::Dirty(node, partition) = failed.place {
+            self.undo_mark(node, partition);
         }
         if let Some(key) = failed.place.key().filter(|_| failed.minted) {
             self.vnodes.retire(self.config.ring.partition_of(key.token()));
@@ -194,18 +240,24 @@ impl Engine {
     }
 
     /// The disk could not say what it holds under a key. That is no answer, and least of all "nothing".
-    fn cannot_read(&mut self, now: Instant, work: Work) {
+    fn cannot_read(&mut self, now: Instant, place: &Place, work: Work) {
         match work {
             Work::Coordinate(op) => self.cannot_coordinate(now, op),
             Work::Read(op) => self.get_answer(now, op, self.me, Err(Refusal::ReadFailed)),
-            Work::Merge { from, id, .. } => {
-                let result = Err(Refusal::ReadFailed);
-                self.send(from, PeerMessage::ReplicateReply(ReplicateReply { id, result }));
-            }
+            Work::Merge { from, id, .. } => self.send_ack(now, from, id, Err(Refusal::ReadFailed)),
             Work::Fetch { from, id, .. } => self.send_held(from, id, Err(Refusal::ReadFailed)),
             Work::Handoff { from, id, .. } => self.answer_handoff(from, id, Err(Refusal::ReadFailed)),
             Work::Exchange(work) => self.exchange_unreadable(now, work),
             Work::Heal(work) => self.heal_unreadable(&work),
+            Work::Hint(work) => self.cannot_read_hint(now, place, &work),
+        }
+    }
+
+    /// Tells whoever had a record merged here, which may be this node itself, what became of it.
+    fn send_ack(&mut self, now: Instant, to: NodeIndex, id: u64, result: Result<Durability, Refusal>) {
+        match to == self.me {
+            true => self.replicate_answer(now, OpId(id), to, result),
+            false => self.send(to, PeerMessage::ReplicateReply(ReplicateReply { id, result })),
         }
     }
 }

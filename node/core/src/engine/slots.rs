@@ -12,6 +12,7 @@
 use super::StoreTicket;
 use super::exchange::{RowWaiter, RowWork};
 use super::heal::{HealWaiter, HealWork};
+use super::hints::{HintChange, HintWork};
 use super::memory::Boot;
 use super::stored::Stored;
 use super::{LoadId, OpId};
@@ -37,15 +38,8 @@ pub(super) enum Work {
         id: u64,
         /// The record's bytes.
         record: Bytes,
-    },
-    /// Read for another coordinator.
-    Fetch {
-        /// Who.
-        from: NodeIndex,
-        /// Its number for this.
-        id: u64,
-        /// Hash of what it has.
-        have: Option<u64>,
+        /// The ack waits for the disk, whatever the bucket says.
+        sync: bool,
     },
     /// Merge a record that another node brought home.
     Handoff {
@@ -55,6 +49,17 @@ pub(super) enum Work {
         id: u64,
         /// The record's bytes.
         record: Bytes,
+    },
+    /// Something about hints.
+    Hint(HintWork),
+    /// Read for another coordinator.
+    Fetch {
+        /// Who.
+        from: NodeIndex,
+        /// Its number for this.
+        id: u64,
+        /// Hash of what it has.
+        have: Option<u64>,
     },
     /// A part of an exchange.
     Exchange(RowWork),
@@ -67,7 +72,7 @@ impl Work {
     pub(super) fn takes_parts(&self) -> bool {
         match self {
             Work::Merge { .. } | Work::Handoff { .. } | Work::Exchange(RowWork::Absorb { .. }) | Work::Heal(_) => true,
-            Work::Coordinate(_) | Work::Read(_) | Work::Fetch { .. } | Work::Exchange(_) => false,
+            Work::Coordinate(_) | Work::Read(_) | Work::Fetch { .. } | Work::Exchange(_) | Work::Hint(_) => false,
         }
     }
 }
@@ -127,11 +132,18 @@ pub(super) struct Syncing {
     pub(super) ticket: StoreTicket,
     pub(super) place: Place,
     pub(super) waiters: Vec<Waiter>,
-    /// What it did to a leaf of a Merkle tree.
-    change: Option<LeafChange>,
+    /// What it did to what is counted in memory.
+    change: Option<Change>,
     /// Whether dots were minted in it.
     minted: bool,
     failed: bool,
+}
+
+/// What a store does to what is counted in memory.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Change {
+    Leaf(LeafChange),
+    Hint(HintChange),
 }
 
 /// What a store does to a leaf: which entry goes, and which one comes. Zero stands for none.
@@ -146,8 +158,8 @@ pub(super) struct LeafChange {
 #[derive(Debug)]
 pub(super) struct Failed {
     pub(super) place: Place,
-    /// What it had done to a leaf, to be undone.
-    pub(super) change: Option<LeafChange>,
+    /// What it had done to what is counted in memory, to be undone.
+    pub(super) change: Option<Change>,
     pub(super) waiters: Vec<Waiter>,
     /// Whether dots were minted in it, which other owners may have by now.
     pub(super) minted: bool,
@@ -210,7 +222,7 @@ impl Slots {
         &mut self,
         place: &Place,
         slot: &mut Slot,
-        change: Option<LeafChange>,
+        change: Option<Change>,
         minted: bool,
     ) -> StoreTicket {
         let ticket = self.enter_store(place.clone(), change, minted);
@@ -223,7 +235,7 @@ impl Slots {
         self.enter_store(place, None, false)
     }
 
-    fn enter_store(&mut self, place: Place, change: Option<LeafChange>, minted: bool) -> StoreTicket {
+    fn enter_store(&mut self, place: Place, change: Option<Change>, minted: bool) -> StoreTicket {
         self.next_ticket += 1;
         let ticket = StoreTicket(self.next_ticket);
         self.syncing.push_back(Syncing {

@@ -82,7 +82,7 @@ fn a_node_that_lost_its_data_leaves_writes_to_owners_that_know_more_and_merges_t
     written(cluster.ask(0, with_options(put(3, "c", None), |options| options.w = Some(1))));
     cluster.connect(0, 1);
     cluster.connect(0, 2);
-    assert_eq!(read(cluster.ask(1, get())).0, ["a", "b"]);
+    assert_eq!(read(cluster.ask(1, get())).0, ["a", "b", "c"], "what it owed went home");
 }
 
 #[test]
