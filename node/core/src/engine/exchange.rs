@@ -27,7 +27,6 @@ mod serve;
 mod session;
 mod ship;
 mod status;
-mod wanted;
 
 pub(super) use ship::{RowWaiter, RowWork};
 pub use status::{ExchangePhase, ExchangeStatus, LastExchange, RunningExchange};

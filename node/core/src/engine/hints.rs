@@ -113,7 +113,7 @@ impl Hints {
                 entry.oldest_ms = Some(entry.oldest_ms.map_or(since_ms, |oldest| oldest.min(since_ms)));
             }
             (1.., 0) => {
-                entry.count -= 1;
+                entry.count = entry.count.saturating_sub(1);
                 let left = entry.partitions.entry(partition).or_default();
                 *left = left.saturating_sub(1);
                 if *left == 0 {

@@ -154,23 +154,23 @@ impl Listing {
             let n = buckets.of(key.bucket()).n;
             let position = self.leaves.position(trees, &key);
             let wanted = n == self.leaves.tree.n && position.is_ok();
-            match row.ok().and_then(|payload| entry(&key, payload)) {
-                Some(_) if !wanted => {}
-                Some(entry) => {
-                    let bytes = entry_bytes(&entry);
-                    if self.bytes + bytes > self.bytes_max && !self.page.entries.is_empty() {
-                        self.is_full = true;
-                        return damaged;
-                    }
-                    self.bytes += bytes;
-                    self.page.entries.push(entry);
+            let listed = row.ok().and_then(|payload| entry(&key, payload));
+            let is_damaged = listed.is_none();
+            let entry = listed.unwrap_or_else(|| lost(&key));
+            if wanted {
+                let bytes = entry_bytes(&entry);
+                if self.bytes + bytes > self.bytes_max && !self.page.entries.is_empty() {
+                    self.is_full = true;
+                    return damaged;
                 }
-                None => {
-                    if wanted {
-                        self.page.damaged.insert(key.clone());
-                    }
-                    damaged.push(key.clone());
+                self.bytes += bytes;
+                self.page.entries.push(entry);
+            }
+            if is_damaged {
+                if wanted {
+                    self.page.damaged.insert(key.clone());
                 }
+                damaged.push(key.clone());
             }
             let (Ok(done) | Err(done)) = position;
             self.page.upto.done = done;
@@ -190,9 +190,21 @@ impl Listing {
     }
 }
 
-/// The line of a row; `None` if it holds no record.
+/// The line of a row that holds a record, or has held one, and nobody can say which. It is like no other line, so who compares lists does not
+/// take them for equal.
+fn lost(key: &Key) -> KeyEntry {
+    KeyEntry {
+        key: key.clone(),
+        hash: 0,
+        context: Bytes::new(),
+    }
+}
+
+/// The line of a row; `None` if it holds no record, or not all of it.
 fn entry(key: &Key, payload: Bytes) -> Option<KeyEntry> {
-    let stored = Stored::parse(Some(payload)).ok()?;
+    let stored = Stored::parse(Some(payload))
+        .ok()
+        .filter(|stored| !stored.is_incomplete())?;
     let context = Record::context_bytes(stored.encoded())?;
     let context = match context.len() <= CONTEXT_BYTES_MAX {
         true => Bytes::copy_from_slice(context),

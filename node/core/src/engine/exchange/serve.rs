@@ -8,6 +8,7 @@ use super::keys::{ANSWER_BYTES_MAX, Leaves, Listing, Page, entry_bytes};
 use super::session::{End, Phase};
 use super::ship::RowWork;
 use crate::engine::Engine;
+use crate::engine::heal::HealWork;
 use crate::engine::slots::Work;
 use crate::key::Key;
 use crate::message::{PeerMessage, Pull, PullReply, Refusal, TreeAnswer, TreeAsk, TreeQuestion, TreeReply};
@@ -130,17 +131,25 @@ impl Engine {
     }
 
     pub(in crate::engine) fn pull(&mut self, now: Instant, from: NodeIndex, message: Pull) {
-        let Pull { id, key } = message;
+        let Pull { id, key, parts } = message;
         let partition = self.config.ring.partition_of(key.token());
         let n = self.config.buckets.of(key.bucket()).n;
         match self.admit(&key) {
+            Ok(()) if parts => self.with_slot(now, &key, Work::Heal(HealWork::Give { to: from, id })),
             Ok(()) => {
                 self.keep_for(now, from, TreeId { partition, n });
                 self.with_slot(now, &key, Work::Exchange(RowWork::Give { to: from, id }));
             }
             Err(refusal) => {
                 let result = Err(refusal);
-                self.send(from, PeerMessage::PullReply(PullReply { id, result }));
+                self.send(
+                    from,
+                    PeerMessage::PullReply(PullReply {
+                        id,
+                        result,
+                        whole: false,
+                    }),
+                );
             }
         }
     }

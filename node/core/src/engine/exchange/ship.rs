@@ -163,13 +163,13 @@ impl Engine {
         self.exchange.flights.flights.insert(id, flight);
         match what {
             Todo::Send => self.with_slot(now, &key, Work::Exchange(RowWork::Read(id))),
-            Todo::Pull | Todo::Both => self.send(peer, PeerMessage::Pull(Pull { id, key })),
+            Todo::Pull | Todo::Both => self.send(peer, PeerMessage::Pull(Pull { id, key, parts: false })),
         }
     }
 
     /// A peer has sent what it was asked for, or refused to.
     pub(in crate::engine) fn pull_reply(&mut self, now: Instant, from: NodeIndex, message: PullReply) {
-        let PullReply { id, result } = message;
+        let PullReply { id, result, .. } = message;
         let is_pulled = |stage| matches!(stage, Stage::Pulling { .. });
         let Some(flight) = self.exchange.flights.at(id, from, is_pulled) else {
             return;
@@ -288,7 +288,14 @@ impl Engine {
             }
             Err(refusal) => Err(refusal),
         };
-        self.send(to, PeerMessage::PullReply(PullReply { id, result }));
+        self.send(
+            to,
+            PeerMessage::PullReply(PullReply {
+                id,
+                result,
+                whole: true,
+            }),
+        );
     }
 
     /// A record is where it was to go, or could not be brought there.
