@@ -11,7 +11,7 @@
 //! not go on until the roots are equal: under load they differ at any moment, by the writes that are on their way. One that found something
 //! is followed by another a little later, to see whether that was all.
 //!
-//! `schedule` says when which pair is due, `session` is one exchange, `keys` lists and compares, `ship` moves records, `serve` answers,
+//! `schedule` says when which pair is due, `session` is one exchange, `page` one page of its keys, `end` what becomes of it, `keys` lists and compares, `ship` moves records, `serve` answers,
 //! `pace` keeps it from getting in the way of clients. All that is shipped has been synced where it comes from, and is merged where it goes: an
 //! exchange that breaks off, or runs twice, does no harm.
 //!
@@ -19,9 +19,11 @@
 //! once would be sent the same records twice. Dynamo paper, section 4.7. Rejected: exchanging in both roles at once, which halves the messages and
 //! needs an agreement on who ships what.
 
+mod end;
 mod keys;
 mod list;
 mod pace;
+mod page;
 mod schedule;
 mod serve;
 mod session;
@@ -141,7 +143,14 @@ impl Engine {
         for peer in self.connected() {
             for tree in self.shared_trees(peer).collect::<Vec<_>>() {
                 let class = self.class_of(peer, tree);
-                self.exchange.schedule.hasten((peer, tree), class, now);
+                let (at, failures, follow_ups) = (now, 0, 0);
+                let entry = Entry {
+                    class,
+                    at,
+                    failures,
+                    follow_ups,
+                };
+                self.exchange.schedule.put((peer, tree), entry);
             }
         }
         self.wake_exchange(now);
