@@ -5,20 +5,27 @@
 
 use super::{Effect, Engine, LoadFailed, Scan, ScanId, ScanPage};
 use crate::time::Instant;
+use quorate_ring::NodeIndex;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Something that wakes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Task {
+    /// Hints go home to a node.
+    Handoff(NodeIndex),
     /// Owners compare their trees.
     Exchange,
     /// Greets peers again that may not have heard it.
     Greet,
+    /// Notes again that everything is rebuilt.
+    NoteRebuilt,
 }
 
 /// Who reads rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Reader {
+    /// Hints for a node, on this pass over them.
+    Handoff(NodeIndex, u64),
     /// A list of keys, by its number.
     Exchange(u64),
 }
@@ -78,8 +85,10 @@ impl Engine {
         }
         while let Some(task) = self.background.due(now) {
             match task {
+                Task::Handoff(node) => self.run_handoff(now, node),
                 Task::Exchange => self.run_exchanges(now),
                 Task::Greet => self.greet_again(now),
+                Task::NoteRebuilt => self.note_rebuilt(),
             }
         }
     }
@@ -96,6 +105,7 @@ impl Engine {
     pub(super) fn scanned(&mut self, now: Instant, scan: ScanId, result: Result<ScanPage, LoadFailed>) {
         if let Some(reader) = self.background.scans.remove(&scan) {
             match reader {
+                Reader::Handoff(node, pass) => self.hints_read(now, node, pass, result),
                 Reader::Exchange(listing) => self.listed(now, listing, result),
             }
         }

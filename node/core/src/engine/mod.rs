@@ -21,13 +21,18 @@ mod exchange;
 mod forward;
 mod gate;
 mod get;
+mod handoff;
 mod handoff_receive;
+mod hints;
 mod io;
 mod keys;
 mod memory;
 mod ops;
 mod peers;
+mod pending;
 mod put;
+mod rebuild;
+mod repair;
 mod replica;
 mod rules;
 mod slots;
@@ -39,13 +44,16 @@ mod vnodes;
 mod tests;
 
 pub use exchange::{ExchangePhase, ExchangeStatus, LastExchange, RunningExchange};
+pub use hints::HintsFor;
 pub use io::{Effect, Input, LoadFailed, LoadId, RequestHandle, Scan, ScanId, ScanPage, ScanRows, StoreTicket};
 pub use memory::{Boot, MalformedNote, PeerState};
+pub use peers::PeerHealth;
 
-use crate::bucket::BucketTable;
+use crate::bucket::{BucketTable, Durability};
 use crate::key::Key;
 use crate::message::{ForwardReply, PeerMessage, Refusal};
-use crate::request::{Code, Failure, Operation, Outcome, ReplicaState, Response};
+use crate::place::Place;
+use crate::request::{Code, Failure, Operation, Outcome, QuorumKind, ReplicaState, Response};
 use crate::seal::ContextKeys;
 use crate::time::Instant;
 use crate::tree::Trees;
@@ -53,10 +61,15 @@ use background::Background;
 use dirty::Dirty;
 use exchange::Exchange;
 use gate::Gate;
+use handoff::Handoffs;
+use hints::Hints;
 use memory::Memory;
 use ops::{Op, OpId, Ops};
-use peers::Peers;
+use peers::{Kind, Peers};
+use pending::Pending;
 use quorate_ring::{NodeId, NodeIndex, Ring};
+use rebuild::Rebuild;
+use repair::Repairs;
 use slots::{Slots, Work};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -185,6 +198,8 @@ pub struct Counters {
     pub hints_overflowed: u64,
     /// Owners that were behind and were sent what a read had found.
     pub read_repairs: u64,
+    /// Such repairs that were left to anti-entropy: there were too many, or the record was too large.
+    pub read_repairs_skipped: u64,
     /// Exchanges that came to their end.
     pub exchanges: u64,
     /// Exchanges that found a difference.
@@ -241,15 +256,22 @@ pub struct Engine {
     me: NodeIndex,
     peers: Peers,
     memory: Memory,
+    rebuild: Rebuild,
     vnodes: Vnodes,
     gate: Gate,
     slots: Slots,
     trees: Trees,
     dirty: Dirty,
     background: Background,
+    hints: Hints,
+    handoffs: Handoffs,
+    pending: Pending,
+    repairs: Repairs,
     exchange: Exchange,
     ops: Ops,
     timers: BTreeSet<(Instant, OpId, Timer)>,
+    /// When each write that was sent becomes slow, in order.
+    slow: VecDeque<(Instant, OpId)>,
     next_op: OpId,
     effects: VecDeque<Effect>,
     counters: Counters,
@@ -264,9 +286,14 @@ impl Engine {
             .expect("an engine's node is a member of its ring");
         let mut vnodes = Vnodes::new(config.me, config.seed);
         let next_op = OpId(vnodes.first_op());
-        Engine {
+        let rebuild = match config.boot.is_new {
+            true => Rebuild::all(me, &config.ring, &config.buckets),
+            false => Rebuild::default(),
+        };
+        let mut engine = Engine {
             me,
-            peers: Peers::new(config.ring.members().len()),
+            peers: Peers::new(config.ring.members().len(), config.limits.slow_after),
+            rebuild,
             memory: Memory::new(config.boot, config.seed, config.ring.members().len()),
             vnodes,
             gate: Gate::default(),
@@ -274,18 +301,26 @@ impl Engine {
             trees: Trees::new(config.ring.partition_bits()),
             dirty: Dirty::default(),
             background: Background::default(),
+            hints: Hints::default(),
+            handoffs: Handoffs::default(),
+            pending: Pending::default(),
+            repairs: Repairs::default(),
             exchange: Exchange::new(config.seed),
             ops: Ops::default(),
             timers: BTreeSet::new(),
+            slow: VecDeque::new(),
             next_op,
             effects: VecDeque::new(),
             counters: Counters::default(),
             config,
-        }
+        };
+        engine.note_rebuilt();
+        engine
     }
 
     /// Takes in one thing that happened at `now`.
     pub fn handle(&mut self, now: Instant, input: Input) {
+        self.peers.tick(now);
         match input {
             Input::Request {
                 handle,
@@ -305,14 +340,16 @@ impl Engine {
             Input::Scanned { scan, result } => self.scanned(now, scan, result),
             Input::Durable(upto) => {
                 self.gate.durable(upto);
+                self.note_unmarked(now);
                 while let Some(done) = self.slots.next_durable(upto) {
-                    self.tell(now, done.waiters, Ok(()));
+                    self.tell(now, done.waiters, Ok(Durability::Durable));
                 }
             }
             Input::StoreFailed(ticket) => self.store_failed(now, ticket),
             Input::Tick => {}
         }
         self.fire(now);
+        self.fire_slow(now);
         self.run_tasks(now);
     }
 
@@ -320,16 +357,21 @@ impl Engine {
     pub fn poll_effect(&mut self) -> Option<Effect> {
         loop {
             let effect = self.effects.pop_front()?;
-            if !(self.memory.is_silent() && matches!(effect, Effect::Send { .. })) {
-                return Some(effect);
+            if let Effect::Send { to, message } = &effect {
+                if self.memory.is_silent() {
+                    continue;
+                }
+                self.peers.sent(*to, message);
             }
+            return Some(effect);
         }
     }
 
     /// When to hand in [`Input::Tick`] at the latest.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let timer = self.timers.first().map(|&(at, _, _)| at);
-        timer.into_iter().chain(self.background.next()).min()
+        let slow = self.slow.front().map(|&(at, _)| at);
+        timer.into_iter().chain(slow).chain(self.background.next()).min()
     }
 
     /// Takes in a stored leaf of a Merkle tree: its first token, its n and its hash. For the start of a node, before the first input.
@@ -350,7 +392,15 @@ impl Engine {
 
     /// What has been counted so far.
     pub fn counters(&self) -> Counters {
-        self.counters
+        Counters {
+            peers_slowed: self.peers.opened(),
+            ..self.counters
+        }
+    }
+
+    /// How another node is doing, as seen from here.
+    pub fn peer_health(&self, node: NodeIndex) -> PeerHealth {
+        self.peers.health(node)
     }
 
     /// Requests under way and keys held in memory, for metrics: `(operations, slots)`.
@@ -363,9 +413,15 @@ impl Engine {
         &self.config
     }
 
+    /// A peer has read everything again: from now on it can be read from.
+    fn source_comes(&mut self, now: Instant) {
+        self.exchange_wanted(now);
+    }
+
     /// A peer is connected, and both remember each other: from now on it is sent to, and counted.
     fn come_up(&mut self, now: Instant, node: NodeIndex) {
         self.peers.up(node);
+        self.wake_handoff(now, node);
         self.exchange_peer_up(now, node);
     }
 
@@ -380,11 +436,11 @@ impl Engine {
             PeerMessage::Replicate(m) => self.replicate(now, from, m),
             PeerMessage::Fetch(m) => self.fetch(now, from, m),
             PeerMessage::ReplicateReply(m) => {
-                self.peers.answered(from);
+                self.peers.answered(from, Kind::Write, m.id);
                 self.replicate_answer(now, OpId(m.id), from, m.result);
             }
             PeerMessage::FetchReply(m) => {
-                self.peers.answered(from);
+                self.peers.answered(from, Kind::Read, m.id);
                 self.get_answer(now, OpId(m.id), from, m.result);
             }
             PeerMessage::Forward(m) => {
@@ -396,29 +452,41 @@ impl Engine {
                 );
             }
             PeerMessage::ForwardReply(m) => {
-                self.peers.answered(from);
+                self.peers.heard_of(from);
                 self.forward_answer(from, OpId(m.id), m.response);
             }
+            PeerMessage::StoreHint(m) => self.store_hint(now, from, m),
+            PeerMessage::FetchHint(m) => self.fetch_hint(now, from, m),
             PeerMessage::Handoff(m) => self.handoff(now, from, m),
-            PeerMessage::HandoffReply(m) => self.exchange_delivered(now, from, &m),
+            PeerMessage::HandoffReply(m) => {
+                self.exchange_delivered(now, from, &m);
+                self.handoff_answer(now, from, &m);
+            }
             PeerMessage::TreeAsk(m) => self.tree_ask(now, from, m),
             PeerMessage::TreeReply(m) => self.tree_reply(now, from, m),
             PeerMessage::Pull(m) => self.pull(now, from, m),
             PeerMessage::PullReply(m) => self.pull_reply(now, from, m),
             // Each comes to its own place with what it is for.
             PeerMessage::Greeting(_)
-            | PeerMessage::StoreHint(_)
-            | PeerMessage::FetchHint(_)
             | PeerMessage::SettleAsk(_)
             | PeerMessage::SettleReply(_)
             | PeerMessage::Reap(_) => {}
         }
     }
 
-    /// A replica has answered a [`Replicate`](crate::message::Replicate), or a fallback a [`StoreHint`](crate::message::StoreHint).
-    fn replicate_answer(&mut self, now: Instant, id: OpId, from: NodeIndex, result: Result<(), Refusal>) {
-        let state = result.map_or_else(refused, |()| ReplicaState::Acked);
-        self.put_answer(now, id, from, state);
+    /// A replica, which may be this node, has answered a [`Replicate`](crate::message::Replicate), or a fallback a
+    /// [`StoreHint`](crate::message::StoreHint).
+    fn replicate_answer(&mut self, now: Instant, id: OpId, from: NodeIndex, result: Result<Durability, Refusal>) {
+        let state = result.map_or_else(refused, acked);
+        match self.ops.get(&id) {
+            Some(Op::Put(_) | Op::Tail(_)) => self.put_answer(now, id, from, state),
+            Some(Op::Get(_)) => self.write_back_answer(now, id, from, state),
+            Some(Op::Forward(_)) => {}
+            None => {
+                self.pending.answered(from, id.0);
+                self.repairs.answered(from, id);
+            }
+        }
     }
 
     /// Begins a request: here if this node owns the key, else at an owner.
@@ -440,12 +508,14 @@ impl Engine {
         let deadline = now + (timeout - (timeout / 8).min(Duration::from_millis(20)));
         let owns = self.owners(operation.key()).contains(&self.me);
         let leaves_it = operation.is_write() && self.leaves_writes(now);
+        let is_ours = matches!(origin, Origin::Client(_));
+        let passes_on = is_ours && operation.is_write() && self.leaves_to_sources(operation.key());
         match origin {
-            _ if owns && !leaves_it => match operation {
-                Operation::Get { .. } => self.start_get(now, origin, operation, deadline),
-                _ => self.start_put(now, origin, operation, deadline),
+            _ if owns && !leaves_it && !passes_on => self.start_here(now, origin, operation, deadline, None),
+            Origin::Client(handle) => match self.home_of(&operation).filter(|_| !leaves_it) {
+                Some(home) => self.start_here(now, origin, operation, deadline, Some(home)),
+                None => self.start_forward(now, handle, operation, deadline),
             },
-            Origin::Client(handle) => self.start_forward(now, handle, operation, deadline),
             Origin::Peer(..) if owns => {
                 let detail = self.why_writes_are_left(now);
                 self.refuse(origin, Failure::not_applied(Code::Unavailable, detail));
@@ -454,6 +524,44 @@ impl Engine {
                 let detail = "the request was forwarded to a node that does not own the key; the nodes' rings differ";
                 self.refuse(origin, Failure::not_applied(Code::NotOwner, detail));
             }
+        }
+    }
+
+    /// Coordinates a request here: as an owner of the key, or as a fallback for the owner `home`.
+    fn start_here(
+        &mut self,
+        now: Instant,
+        origin: Origin,
+        operation: Operation,
+        deadline: Instant,
+        home: Option<NodeIndex>,
+    ) {
+        match operation {
+            Operation::Get { .. } => self.start_get(now, origin, operation, deadline, home),
+            _ => self.start_put(now, origin, operation, deadline, home),
+        }
+    }
+
+    /// For which owner this node, which owns the key not, coordinates a request: none unless no owner is connected, fallbacks count, and this node
+    /// is one.
+    fn home_of(&self, operation: &Operation) -> Option<NodeIndex> {
+        let key = operation.key();
+        let kind = operation
+            .quorum()
+            .unwrap_or(self.config.buckets.of(key.bucket()).quorum);
+        let owners = self.owners(key);
+        let may = kind == QuorumKind::Sloppy
+            && self.config.limits.hints
+            && !owners.iter().any(|&owner| owner == self.me || self.peers.is_up(owner))
+            && self.fallbacks(key).contains(&self.me);
+        owners.first().copied().filter(|_| may)
+    }
+
+    /// The row in which this node keeps the key: its own record, or what it keeps for the owner `home`.
+    fn place_of(&self, key: &Key, home: Option<NodeIndex>) -> Place {
+        match home {
+            Some(home) => Place::Hint(self.config.ring.member(home).id, key.clone()),
+            None => Place::Record(key.clone()),
         }
     }
 
@@ -472,6 +580,9 @@ impl Engine {
 
     /// The connection to a node is gone: it owes nothing any more.
     fn lose(&mut self, now: Instant, node: NodeIndex) {
+        self.repairs.lost(node);
+        self.pending.lost(node);
+        self.handoffs.lost(node);
         let waiting: Vec<OpId> = self
             .ops
             .iter()
@@ -480,7 +591,7 @@ impl Engine {
             .collect();
         for id in waiting {
             match self.ops.get(&id) {
-                Some(Op::Put(_)) => self.put_answer(now, id, node, ReplicaState::Lost),
+                Some(Op::Put(_) | Op::Tail(_)) => self.put_answer(now, id, node, ReplicaState::Lost),
                 Some(Op::Get(_)) => self.get_lost(now, id, node),
                 Some(Op::Forward(_)) => self.forward_lost(id, node),
                 None => {}
@@ -499,6 +610,7 @@ impl Engine {
             Some(Op::Put(_)) => self.put_deadline(now, id),
             Some(Op::Get(_)) => self.get_deadline(now, id),
             Some(Op::Forward(_)) => self.forward_deadline(id),
+            Some(Op::Tail(_)) => self.end_tail(now, id),
             None => {}
         }
     }
@@ -542,6 +654,14 @@ impl Engine {
             _ => self.counters.refused += 1,
         }
         self.reply(origin, Err(failure));
+    }
+}
+
+/// A replica's ack, as its line in the tally.
+fn acked(durability: Durability) -> ReplicaState {
+    match durability {
+        Durability::Durable => ReplicaState::Acked,
+        Durability::Relaxed => ReplicaState::Accepted,
     }
 }
 

@@ -46,7 +46,7 @@ impl Engine {
         if up >= usize::from(quorum.need) {
             return Ok(());
         }
-        let fallbacks = match quorum.takes_fallbacks() {
+        let fallbacks = match quorum.takes_fallbacks() && self.config.limits.hints {
             true => self.fallbacks(key),
             false => &[],
         };
@@ -130,6 +130,12 @@ pub(super) fn disk_refuses() -> Failure {
 /// The answer of a node that has fallen silent.
 pub(super) fn is_older_copy() -> Failure {
     let detail = "this node's data directory is an older copy; it is being set aside and rebuilt, ask another node";
+    Failure::not_applied(Code::Unavailable, detail)
+}
+
+/// The answer to a write that this node would have to keep for others, when it keeps as much for others as it takes.
+pub(super) fn hints_full() -> Failure {
+    let detail = "no owner of the key is connected, and this node keeps as many hints for others as it takes; nothing was written, ask another node";
     Failure::not_applied(Code::Unavailable, detail)
 }
 
