@@ -39,8 +39,7 @@ use super::background::Task;
 use crate::place::Place;
 use crate::time::Instant;
 use crate::tree::TreeId;
-use keys::Listing;
-use list::Lister;
+use list::{Lister, Lists};
 use pace::{Pace, Recent};
 use quorate_ring::{NodeId, NodeIndex, PartitionId};
 use rand_chacha::ChaCha12Rng;
@@ -64,6 +63,8 @@ const FAILED_AFTER: Duration = Duration::from_secs(1);
 const BUSY_AFTER: Duration = Duration::from_millis(400);
 /// Longest pause after failures.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// For this long after a node has come, partitions that it is owed hints of are not compared with it. Longer than bringing them takes, as a rule.
+const HINTS_FIRST: Duration = Duration::from_secs(60);
 /// How soon shipping is tried again that waits for room in memory.
 const ROOM_AFTER: Duration = Duration::from_millis(50);
 
@@ -74,12 +75,14 @@ pub(super) struct Exchange {
     sessions: BTreeMap<TreeId, Session>,
     /// Who last asked about a tree that differed, and when.
     served: BTreeMap<TreeId, (NodeIndex, Instant)>,
-    listings: BTreeMap<u64, (Lister, Listing)>,
+    lists: Lists,
     flights: Flights,
     pace: Pace,
     recent: Recent,
     /// Nodes that have been connected since this one started.
     met: BTreeSet<NodeIndex>,
+    /// When those came that are connected.
+    came: BTreeMap<NodeIndex, Instant>,
     /// Partitions that were noted as dirty and are not scheduled yet.
     noted: BTreeSet<(NodeId, PartitionId)>,
     /// For each partition that a peer has missed something of: which of its trees were made equal, in an exchange that began after
@@ -100,7 +103,8 @@ impl Exchange {
             schedule: Schedule::default(),
             sessions: BTreeMap::new(),
             served: BTreeMap::new(),
-            listings: BTreeMap::new(),
+            lists: Lists::default(),
+            came: BTreeMap::new(),
             flights: Flights::default(),
             pace: Pace::default(),
             recent: Recent::default(),
@@ -167,6 +171,7 @@ impl Engine {
 
     /// A node has come.
     pub(super) fn exchange_peer_up(&mut self, now: Instant, peer: NodeIndex) {
+        self.exchange.came.insert(peer, now);
         if !self.config.limits.exchange {
             // What this node has lost is read again all the same.
             self.schedule_peer(now, peer, Class::Wanted);
@@ -191,8 +196,9 @@ impl Engine {
         exchange.healed.retain(|&(node, _), _| node != peer);
         exchange.in_sync.retain(|&(node, _)| node != peer);
         exchange.flights.lose(peer);
+        exchange.came.remove(&peer);
         let sessions = &exchange.sessions;
-        exchange.listings.retain(|_, (lister, _)| match *lister {
+        exchange.lists.retain(|lister| match *lister {
             Lister::Session(tree, id) => sessions.get(&tree).is_some_and(|session| session.id == id),
             Lister::Peer(node, _) => node != peer,
         });
@@ -212,6 +218,7 @@ impl Engine {
         {
             self.try_session(now, pair, entry);
         }
+        self.run_lists(now);
         self.ship(now);
         self.sleep_exchange(now);
     }
@@ -229,7 +236,8 @@ impl Engine {
         };
         let overdue = sessions.values().map(|session| session.deadline).min();
         let hungry = sessions.values().any(Session::waits_for_room).then(|| now + ROOM_AFTER);
-        if let Some(at) = [next, overdue, hungry].into_iter().flatten().min() {
+        let lists = self.exchange.lists.next();
+        if let Some(at) = [next, overdue, hungry, lists].into_iter().flatten().min() {
             self.background
                 .wake(at.max(now + Duration::from_millis(1)), Task::Exchange);
         }
@@ -306,16 +314,24 @@ impl Engine {
         }
     }
 
-    /// Begins an exchange, or puts it off while the tree takes part in another one.
+    /// Begins an exchange, or puts it off while the tree takes part in another one, or hints bring what it would find.
     fn try_session(&mut self, now: Instant, pair: Pair, entry: Entry) {
         let (peer, tree) = pair;
         if !self.peers.is_up(peer) {
             return;
         }
-        if self.exchange.sessions.contains_key(&tree) || self.serves(now, tree).is_some() {
+        let is_taken = self.exchange.sessions.contains_key(&tree) || self.serves(now, tree).is_some();
+        if is_taken || (entry.class == Class::Usual && self.hints_go_first(now, peer, tree.partition)) {
             let at = now + self.exchange.about(BUSY_AFTER);
             return self.exchange.schedule.put(pair, Entry { at, ..entry });
         }
         self.begin_session(now, pair, entry);
+    }
+
+    /// Whether hints for a node that came a moment ago are on their way to it: they bring what an exchange would find, and it would come twice.
+    fn hints_go_first(&self, now: Instant, peer: NodeIndex, partition: PartitionId) -> bool {
+        let came = self.exchange.came.get(&peer);
+        let is_new = came.is_some_and(|&came| now.since(came) < HINTS_FIRST);
+        is_new && self.has_hints(peer, partition)
     }
 }

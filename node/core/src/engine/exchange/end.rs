@@ -29,7 +29,7 @@ impl Engine {
         let (peer, ended) = (session.peer, session.ended);
         self.exchange.flights.leave(session.id);
         let lister = Lister::Session(tree, session.id);
-        self.exchange.listings.retain(|_, (for_whom, _)| *for_whom != lister);
+        self.exchange.lists.retain(|kept| *kept != lister);
         if end == End::Done {
             self.counters.exchanges += 1;
             self.counters.exchanges_differed += u64::from(ended.differing > 0);

@@ -4,7 +4,7 @@
 //! next time if it got lost.
 
 use super::keys::{ANSWER_BYTES_MAX, Difference, Leaves, Listing, Page, differences};
-use super::session::{ANSWER_MAX, End, Lists, Phase};
+use super::session::{ANSWER_MAX, End, Phase, TwoLists};
 use super::{Exchange, Lister};
 use crate::engine::Engine;
 use crate::key::Key;
@@ -42,14 +42,15 @@ impl Engine {
             tree,
             Phase::Keys {
                 ask,
-                lists: Box::new(Lists {
+                lists: Box::new(TwoLists {
                     asked,
                     theirs: None,
                     mine: None,
                 }),
             },
         );
-        self.list(now, Lister::Session(tree, id), listing);
+        self.list(Lister::Session(tree, id), listing);
+        self.wake_exchange(now);
     }
 
     /// The peer's list has come.

@@ -45,14 +45,14 @@ pub(super) enum Phase {
     /// Waits for the leaves of branches that differ.
     Leaves { ask: u64, branches: Vec<u8> },
     /// Waits for both lists of the keys in some leaves.
-    Keys { ask: u64, lists: Box<Lists> },
+    Keys { ask: u64, lists: Box<TwoLists> },
     /// Deals with the keys of one page that differ.
     Ship { todo: VecDeque<(Key, Todo)>, flying: usize },
 }
 
 /// Two lists of the keys in some leaves, as they come.
 #[derive(Debug)]
-pub(super) struct Lists {
+pub(super) struct TwoLists {
     pub(super) asked: Leaves,
     pub(super) theirs: Option<Page>,
     pub(super) mine: Option<Page>,
