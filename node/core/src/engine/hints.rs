@@ -94,6 +94,12 @@ impl Hints {
         self.targets.contains_key(&target)
     }
 
+    /// Whether there are any of the partition for the owner.
+    pub(super) fn are_for_partition(&self, target: NodeId, partition: PartitionId) -> bool {
+        let target = self.targets.get(&target);
+        target.is_some_and(|target| target.partitions.contains_key(&partition))
+    }
+
     fn change(&mut self, change: HintChange) {
         let HintChange {
             target,
