@@ -58,9 +58,12 @@ impl Engine {
     pub(super) fn loaded(&mut self, now: Instant, place: Place, result: Result<Option<Bytes>, LoadFailed>) {
         let mut slot = self.slots.take(&place);
         slot.loading = None;
-        let waiting = self.slots.dequeue(&mut slot);
+        let mut waiting = self.slots.dequeue(&mut slot);
         let stored = match result {
             Err(_) if planted::is(3) => Ok(Stored::empty()),
+            Err(LoadFailed::Corrupt) if matches!(place, Place::Hint(..)) => {
+                Ok(self.damaged_hint(now, &place, &mut waiting))
+            }
             Err(LoadFailed::Unreadable | LoadFailed::Corrupt) => Err(()),
             Ok(payload) => Stored::parse(payload).map_err(|_| ()),
         };

@@ -394,6 +394,11 @@ impl Engine {
         self.trees.restore(token, n, sum);
     }
 
+    /// The newest store that something waits to be durable. Later ones may be synced at leisure.
+    pub fn sync_wanted(&self) -> StoreTicket {
+        self.slots.wanted()
+    }
+
     /// The leaves that have changed since this was last asked: first token, n, hash. They belong into the batch of the stores that came out
     /// since then; if that batch is refused they are handed out again, corrected, with a later one.
     pub fn take_leaves(&mut self) -> Vec<(u64, u8, u64)> {
@@ -501,7 +506,6 @@ impl Engine {
             Some(Op::Forward(_)) => {}
             None => {
                 self.pending.answered(from, id.0);
-                self.repairs.answered(from, id);
             }
         }
     }
@@ -597,7 +601,6 @@ impl Engine {
 
     /// The connection to a node is gone: it owes nothing any more.
     fn lose(&mut self, now: Instant, node: NodeIndex) {
-        self.repairs.lost(node);
         self.pending.lost(node);
         self.handoffs.lost(node);
         let waiting: Vec<OpId> = self
