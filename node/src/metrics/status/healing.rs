@@ -98,6 +98,11 @@ fn counters(encoder: &mut DescriptorEncoder<'_>, status: &NodeStatus) -> fmt::Re
             "Owners that were behind and were sent what a read had found",
             counters.read_repairs,
         ),
+        (
+            "read_repairs_skipped",
+            "Owners that were behind and were left to anti-entropy",
+            counters.read_repairs_skipped,
+        ),
         ("exchanges", "Exchanges that came to their end", counters.exchanges),
         (
             "exchanges_differed",
