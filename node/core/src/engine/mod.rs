@@ -23,6 +23,7 @@ mod gate;
 mod get;
 mod handoff;
 mod handoff_receive;
+mod heal;
 mod hints;
 mod io;
 mod keys;
@@ -36,6 +37,8 @@ mod repair;
 mod replica;
 mod restore;
 mod rules;
+mod scrub;
+mod settle;
 mod slots;
 mod stored;
 mod tally;
@@ -49,6 +52,7 @@ pub use hints::HintsFor;
 pub use io::{Effect, Input, LoadFailed, LoadId, RequestHandle, Scan, ScanId, ScanPage, ScanRows, StoreTicket};
 pub use memory::{Boot, MalformedNote, PeerState};
 pub use peers::PeerHealth;
+pub use settle::SettleStatus;
 
 use crate::bucket::{BucketTable, Durability};
 use crate::key::Key;
@@ -63,6 +67,7 @@ use dirty::Dirty;
 use exchange::Exchange;
 use gate::Gate;
 use handoff::Handoffs;
+use heal::Heals;
 use hints::Hints;
 use memory::Memory;
 use ops::{Op, OpId, Ops};
@@ -71,6 +76,7 @@ use pending::Pending;
 use quorate_ring::{NodeId, NodeIndex, Ring};
 use rebuild::Rebuild;
 use repair::Repairs;
+use settle::Settling;
 use slots::{Slots, Work};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -134,6 +140,9 @@ pub struct Limits {
     /// Between the two rounds of the proof that a record can be settled. Longer than a connection's idle timeout, so that what a process
     /// that ended had sent has arrived or never will.
     pub settle_after: Duration,
+    /// How long a record waits before that proof begins, by the wall clock. Its overwritten writes are recognised when they are sent again until
+    /// it is settled, so for at least this long.
+    pub settle_age: Duration,
     /// Records that the scrub reads a second.
     pub scrub_per_second: u32,
 }
@@ -155,6 +164,7 @@ impl Default for Limits {
             exchange: true,
             exchange_every: Duration::from_secs(300),
             settle_after: Duration::from_secs(8),
+            settle_age: Duration::from_secs(60),
             scrub_per_second: 1000,
         }
     }
@@ -258,12 +268,16 @@ pub struct Engine {
     peers: Peers,
     memory: Memory,
     rebuild: Rebuild,
+    heals: Heals,
     vnodes: Vnodes,
     gate: Gate,
     slots: Slots,
     trees: Trees,
     dirty: Dirty,
     background: Background,
+    settling: Settling,
+    /// The time of day at the present input, in milliseconds since 1970.
+    wall_ms: u64,
     hints: Hints,
     handoffs: Handoffs,
     pending: Pending,
@@ -295,6 +309,7 @@ impl Engine {
             me,
             peers: Peers::new(config.ring.members().len(), config.limits.slow_after),
             rebuild,
+            heals: Heals::default(),
             memory: Memory::new(config.boot, config.seed, config.ring.members().len()),
             vnodes,
             gate: Gate::default(),
@@ -302,6 +317,8 @@ impl Engine {
             trees: Trees::new(config.ring.partition_bits()),
             dirty: Dirty::default(),
             background: Background::default(),
+            settling: Settling::default(),
+            wall_ms: config.wall_ms,
             hints: Hints::default(),
             handoffs: Handoffs::default(),
             pending: Pending::default(),
@@ -321,6 +338,7 @@ impl Engine {
 
     /// Takes in one thing that happened at `now`.
     pub fn handle(&mut self, now: Instant, input: Input) {
+        self.wall_ms = self.config.wall_ms.saturating_add(now.0 / 1000);
         self.peers.tick(now);
         match input {
             Input::Request {
@@ -352,6 +370,7 @@ impl Engine {
         self.fire(now);
         self.fire_slow(now);
         self.run_tasks(now);
+        self.settle_go_on(now);
     }
 
     /// The next thing to do, if there is one.
@@ -378,6 +397,11 @@ impl Engine {
     /// Takes in a stored leaf of a Merkle tree: its first token, its n and its hash. For the start of a node, before the first input.
     pub fn restore_leaf(&mut self, token: u64, n: u8, sum: u64) {
         self.trees.restore(token, n, sum);
+    }
+
+    /// The newest store that something waits to be durable. Later ones may be synced at leisure.
+    pub fn sync_wanted(&self) -> StoreTicket {
+        self.slots.wanted()
     }
 
     /// The leaves that have changed since this was last asked: first token, n, hash. They belong into the batch of the stores that came out
@@ -424,6 +448,7 @@ impl Engine {
         self.peers.up(node);
         self.wake_handoff(now, node);
         self.exchange_peer_up(now, node);
+        self.heal_more(now);
     }
 
     fn message(&mut self, now: Instant, from: NodeIndex, message: PeerMessage) {
@@ -433,6 +458,7 @@ impl Engine {
         if !self.memory.accepts(from) {
             return;
         }
+        self.settle_overhear(&message);
         match message {
             PeerMessage::Replicate(m) => self.replicate(now, from, m),
             PeerMessage::Fetch(m) => self.fetch(now, from, m),
@@ -454,8 +480,12 @@ impl Engine {
             }
             PeerMessage::ForwardReply(m) => {
                 self.peers.heard_of(from);
+                self.pending.answered(from, m.id);
                 self.forward_answer(from, OpId(m.id), m.response);
             }
+            PeerMessage::SettleAsk(m) => self.settle_asked(now, from, m),
+            PeerMessage::SettleReply(m) => self.settle_answer(now, from, m),
+            PeerMessage::Reap(m) => self.settle_proved(now, from, m),
             PeerMessage::StoreHint(m) => self.store_hint(now, from, m),
             PeerMessage::FetchHint(m) => self.fetch_hint(now, from, m),
             PeerMessage::Handoff(m) => self.handoff(now, from, m),
@@ -466,12 +496,13 @@ impl Engine {
             PeerMessage::TreeAsk(m) => self.tree_ask(now, from, m),
             PeerMessage::TreeReply(m) => self.tree_reply(now, from, m),
             PeerMessage::Pull(m) => self.pull(now, from, m),
-            PeerMessage::PullReply(m) => self.pull_reply(now, from, m),
-            // Each comes to its own place with what it is for.
-            PeerMessage::Greeting(_)
-            | PeerMessage::SettleAsk(_)
-            | PeerMessage::SettleReply(_)
-            | PeerMessage::Reap(_) => {}
+            PeerMessage::PullReply(m) => {
+                if !self.heal_answer(now, from, &m) {
+                    self.pull_reply(now, from, m);
+                }
+            }
+            // It was taken in above.
+            PeerMessage::Greeting(_) => {}
         }
     }
 

@@ -18,7 +18,7 @@ mod tail;
 
 pub(super) use tail::TailOp;
 
-use super::rules::{Refused, check_room, check_size, covered, disk_refuses, hints_full, write_quorum};
+use super::rules::{Refused, check_room, check_size, covered, disk_refuses, expires_ms, hints_full, write_quorum};
 use super::stored::Stored;
 use super::tally::Tally;
 use super::{Engine, Op, OpId, Origin, Timer};
@@ -76,6 +76,7 @@ struct Sent {
 }
 
 impl PutOp {
+    /// What it is about.
     pub(super) fn key(&self) -> &Key {
         &self.key
     }
@@ -223,7 +224,7 @@ impl Engine {
                 return Err(Refused::Because(Failure::not_applied(Code::IdempotencyReuse, detail)));
             }
             Known::New => {
-                let covered = covered(properties, op.seen.as_ref(), op.retry, record)?;
+                let covered = covered(properties, op.seen.as_ref(), op.retry, record, self.wall_ms)?;
                 check_room(properties, record, &covered, &content)?;
                 let partition = self.config.ring.partition_of(key.token());
                 let dot = self.vnodes.mint(partition, stored)?;
@@ -233,6 +234,7 @@ impl Engine {
                     dot,
                     request,
                     basis,
+                    expires_ms: expires_ms(properties, &content, self.wall_ms),
                     content,
                 };
                 record.write(&covered, sibling);
@@ -272,13 +274,14 @@ impl Engine {
 
     /// The record as clients see it.
     pub(super) fn view(&self, record: &Record, key: &Key) -> View {
-        let value = |content: &Content| match content {
-            Content::Value(value) => Some(value.clone()),
-            Content::Tombstone => None,
+        // What has expired reads as deleted.
+        let value = |sibling: &Sibling| match &sibling.content {
+            Content::Value(value) if sibling.is_live(self.wall_ms) => Some(value.clone()),
+            _ => None,
         };
         View {
             context: (!record.is_empty()).then(|| self.config.context_keys.seal(&Seen::all_of(record), key)),
-            siblings: record.siblings().iter().map(|s| value(&s.content)).collect(),
+            siblings: record.siblings().iter().map(value).collect(),
             live_hash: record.live_hash(),
         }
     }

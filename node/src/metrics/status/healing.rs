@@ -98,11 +98,6 @@ fn counters(encoder: &mut DescriptorEncoder<'_>, status: &NodeStatus) -> fmt::Re
             "Owners that were behind and were sent what a read had found",
             counters.read_repairs,
         ),
-        (
-            "read_repairs_skipped",
-            "Owners that were behind and were left to anti-entropy",
-            counters.read_repairs_skipped,
-        ),
         ("exchanges", "Exchanges that came to their end", counters.exchanges),
         (
             "exchanges_differed",
@@ -149,6 +144,21 @@ fn counters(encoder: &mut DescriptorEncoder<'_>, status: &NodeStatus) -> fmt::Re
             "scrub_leaves_corrected",
             "Leaves of trees that the scrub had to correct",
             counters.leaves_corrected,
+        ),
+        (
+            "read_repairs_skipped",
+            "Read repairs that were left to exchanges",
+            counters.read_repairs_skipped,
+        ),
+        (
+            "exchange_records_too_large",
+            "Records that exchanges left out because they are too large to be sent",
+            counters.exchange_too_large,
+        ),
+        (
+            "peers_refused",
+            "Connections to peers that stood over an older copy of their data directory",
+            counters.peers_refused,
         ),
         (
             "peers_slowed",
