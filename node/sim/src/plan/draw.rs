@@ -10,7 +10,7 @@ use crate::rng::{Purpose, Stream};
 use quorate_core::bucket::{BlindWrites, BucketProperties};
 use quorate_core::request::QuorumKind;
 
-const EXCHANGE: bool = false;
+const EXCHANGE: bool = true;
 /// Operations in a drawn plan.
 const STEPS: u64 = 300;
 
