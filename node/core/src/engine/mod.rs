@@ -31,6 +31,7 @@ mod ops;
 mod peers;
 mod pending;
 mod put;
+mod rebuild;
 mod repair;
 mod replica;
 mod rules;
@@ -51,7 +52,8 @@ pub use peers::PeerHealth;
 use crate::bucket::{BucketTable, Durability};
 use crate::key::Key;
 use crate::message::{ForwardReply, PeerMessage, Refusal};
-use crate::request::{Code, Failure, Operation, Outcome, ReplicaState, Response};
+use crate::place::Place;
+use crate::request::{Code, Failure, Operation, Outcome, QuorumKind, ReplicaState, Response};
 use crate::seal::ContextKeys;
 use crate::time::Instant;
 use crate::tree::Trees;
@@ -66,6 +68,7 @@ use ops::{Op, OpId, Ops};
 use peers::{Kind, Peers};
 use pending::Pending;
 use quorate_ring::{NodeId, NodeIndex, Ring};
+use rebuild::Rebuild;
 use repair::Repairs;
 use slots::{Slots, Work};
 use std::collections::{BTreeSet, VecDeque};
@@ -253,6 +256,7 @@ pub struct Engine {
     me: NodeIndex,
     peers: Peers,
     memory: Memory,
+    rebuild: Rebuild,
     vnodes: Vnodes,
     gate: Gate,
     slots: Slots,
@@ -282,9 +286,14 @@ impl Engine {
             .expect("an engine's node is a member of its ring");
         let mut vnodes = Vnodes::new(config.me, config.seed);
         let next_op = OpId(vnodes.first_op());
-        Engine {
+        let rebuild = match config.boot.is_new {
+            true => Rebuild::all(me, &config.ring, &config.buckets),
+            false => Rebuild::default(),
+        };
+        let mut engine = Engine {
             me,
             peers: Peers::new(config.ring.members().len(), config.limits.slow_after),
+            rebuild,
             memory: Memory::new(config.boot, config.seed, config.ring.members().len()),
             vnodes,
             gate: Gate::default(),
@@ -304,7 +313,9 @@ impl Engine {
             effects: VecDeque::new(),
             counters: Counters::default(),
             config,
-        }
+        };
+        engine.note_rebuilt();
+        engine
     }
 
     /// Takes in one thing that happened at `now`.
@@ -402,6 +413,11 @@ impl Engine {
         &self.config
     }
 
+    /// A peer has read everything again: from now on it can be read from.
+    fn source_comes(&mut self, now: Instant) {
+        self.exchange_wanted(now);
+    }
+
     /// A peer is connected, and both remember each other: from now on it is sent to, and counted.
     fn come_up(&mut self, now: Instant, node: NodeIndex) {
         self.peers.up(node);
@@ -492,12 +508,14 @@ impl Engine {
         let deadline = now + (timeout - (timeout / 8).min(Duration::from_millis(20)));
         let owns = self.owners(operation.key()).contains(&self.me);
         let leaves_it = operation.is_write() && self.leaves_writes(now);
+        let is_ours = matches!(origin, Origin::Client(_));
+        let passes_on = is_ours && operation.is_write() && self.leaves_to_sources(operation.key());
         match origin {
-            _ if owns && !leaves_it => match operation {
-                Operation::Get { .. } => self.start_get(now, origin, operation, deadline),
-                _ => self.start_put(now, origin, operation, deadline),
+            _ if owns && !leaves_it && !passes_on => self.start_here(now, origin, operation, deadline, None),
+            Origin::Client(handle) => match self.home_of(&operation).filter(|_| !leaves_it) {
+                Some(home) => self.start_here(now, origin, operation, deadline, Some(home)),
+                None => self.start_forward(now, handle, operation, deadline),
             },
-            Origin::Client(handle) => self.start_forward(now, handle, operation, deadline),
             Origin::Peer(..) if owns => {
                 let detail = self.why_writes_are_left(now);
                 self.refuse(origin, Failure::not_applied(Code::Unavailable, detail));
@@ -506,6 +524,44 @@ impl Engine {
                 let detail = "the request was forwarded to a node that does not own the key; the nodes' rings differ";
                 self.refuse(origin, Failure::not_applied(Code::NotOwner, detail));
             }
+        }
+    }
+
+    /// Coordinates a request here: as an owner of the key, or as a fallback for the owner `home`.
+    fn start_here(
+        &mut self,
+        now: Instant,
+        origin: Origin,
+        operation: Operation,
+        deadline: Instant,
+        home: Option<NodeIndex>,
+    ) {
+        match operation {
+            Operation::Get { .. } => self.start_get(now, origin, operation, deadline, home),
+            _ => self.start_put(now, origin, operation, deadline, home),
+        }
+    }
+
+    /// For which owner this node, which owns the key not, coordinates a request: none unless no owner is connected, fallbacks count, and this node
+    /// is one.
+    fn home_of(&self, operation: &Operation) -> Option<NodeIndex> {
+        let key = operation.key();
+        let kind = operation
+            .quorum()
+            .unwrap_or(self.config.buckets.of(key.bucket()).quorum);
+        let owners = self.owners(key);
+        let may = kind == QuorumKind::Sloppy
+            && self.config.limits.hints
+            && !owners.iter().any(|&owner| owner == self.me || self.peers.is_up(owner))
+            && self.fallbacks(key).contains(&self.me);
+        owners.first().copied().filter(|_| may)
+    }
+
+    /// The row in which this node keeps the key: its own record, or what it keeps for the owner `home`.
+    fn place_of(&self, key: &Key, home: Option<NodeIndex>) -> Place {
+        match home {
+            Some(home) => Place::Hint(self.config.ring.member(home).id, key.clone()),
+            None => Place::Record(key.clone()),
         }
     }
 
