@@ -65,6 +65,7 @@ probes! {
     BlindReplace => "blind write in a bucket that replaces",
     SharedSync => "one sync for several stores",
     RolledBack => "node came back over an older copy of its disk",
+    Rebuilt => "node read again all that it had lost",
     RollbackRecognised => "older copy of a disk recognised",
     RottenRecord => "record rotted",
     RottenHint => "hint rotted",

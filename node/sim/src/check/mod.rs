@@ -28,7 +28,6 @@ use quorate_core::bucket::{BlindWrites, Durability};
 use quorate_core::record::Record;
 use std::collections::BTreeSet;
 
-const REBUILDS: bool = false;
 /// What was left of all keys at some moment after healing.
 pub(crate) struct State {
     /// When.
@@ -170,8 +169,16 @@ impl<'a> Case<'a> {
     /// what they have lost from as many others as it takes.
     pub(crate) fn is_remembered(&self, key: usize, acks: u8) -> bool {
         let (options, properties) = (self.facts.options, self.facts.options.properties(key));
+        let meets = !options.loses || acks + self.sources(key) > properties.n;
+        !options.forgets && meets && properties.durability == Durability::Durable
+    }
+
+    /// From how many other owners one that has lost its disk reads everything again, before it answers reads.
+    pub(crate) fn sources(&self, key: usize) -> u8 {
+        let properties = self.facts.options.properties(key);
         let w = properties.w.unwrap_or(properties.majority());
-        !options.forgets && (!options.loses || (REBUILDS && acks >= w)) && properties.durability == Durability::Durable
+        let r = properties.r.unwrap_or(properties.majority());
+        (properties.n + 1 - w).max(r)
     }
 
     /// Whether nobody may remember this write's id any more, so that a late copy of it is taken for a new write: too many younger ones were

@@ -100,6 +100,9 @@ pub struct HealingPlan {
     pub exchange: bool,
     /// As [`Limits::exchange_every`].
     pub exchange_every_ms: u32,
+    /// Whether directories are new at the first start: then each node has to hear from the others first that there is nothing.
+    #[serde(default)]
+    pub is_new_cluster: bool,
 }
 
 impl Default for HealingPlan {
@@ -111,6 +114,7 @@ impl Default for HealingPlan {
             repairs_per_second: 1000,
             exchange: true,
             exchange_every_ms: 2_000,
+            is_new_cluster: false,
         }
     }
 }

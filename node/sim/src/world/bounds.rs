@@ -34,6 +34,11 @@ impl World {
     pub(super) fn count_probes(&mut self, at: NodeNo) {
         let node = &mut self.nodes[at];
         let Some(engine) = &node.engine else { return };
+        let (read, all) = engine.rebuilding();
+        if node.has_amnesia && node.is_new && read == all {
+            node.has_amnesia = false;
+            self.probes.hit(Probe::Rebuilt);
+        }
         let counters = engine.counters();
         let seen = std::mem::replace(&mut node.seen, counters);
         for (before, after, probe) in [

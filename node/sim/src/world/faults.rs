@@ -141,10 +141,12 @@ impl World {
         self.crash(at, 1000);
         if self.nodes[at].disk.remembered() > 0 && self.may_lose_all(at) {
             self.probes.hit(Probe::RolledBack);
+            let before = self.truth.rows(at).synced_rows();
             let node = &mut self.nodes[at];
             node.disk.roll_back(starts);
-            node.has_amnesia = true;
+            node.is_rolled_back = true;
             self.truth.reload(&self.keys, at, &self.nodes[at].disk);
+            self.nodes[at].has_amnesia |= before != self.truth.rows(at).synced_rows();
         }
         self.start_later(at, micros(down_ms.into()));
     }

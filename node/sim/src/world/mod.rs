@@ -207,6 +207,9 @@ impl World {
 
     fn boot(&mut self) {
         for at in 0..self.nodes.len() {
+            if !self.plan.options.healing.is_new_cluster {
+                self.nodes[at].disk.found();
+            }
             self.start(at);
         }
         let plan = self.plan.clone();
