@@ -71,6 +71,7 @@ probes! {
     RottenHint => "hint rotted",
     RottenLeaf => "leaf of a Merkle tree rotted",
     SlowNode => "node answered late",
+    StaysAway => "node went away for good",
     Converged => "replicas became equal",
     SyncFailed => "sync failed, and the process stopped",
     ScanFailed => "scan failed",

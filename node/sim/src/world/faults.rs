@@ -32,12 +32,7 @@ impl World {
                 self.nodes[usize::from(node)].crash_after = Some((effects, down_ms));
             }
             &FaultKind::RollBack { node, starts, down_ms } => self.roll_back(node.into(), starts.into(), down_ms),
-            &FaultKind::Leave { node } => {
-                let node = usize::from(node);
-                self.crash(node, 1000);
-                self.nodes[node].has_left = true;
-                self.left_at = Some(self.now);
-            }
+            &FaultKind::Leave { node } => self.leave(node.into()),
             &FaultKind::Rot { node, what, row, bit } => self.rot(node.into(), what, row.into(), bit.into()),
             &FaultKind::SyncFails { node } => self.nodes[usize::from(node)].disk.sync_fails = true,
             &FaultKind::Slow { node, by_ms, for_ms } => {
@@ -149,6 +144,20 @@ impl World {
             self.nodes[at].has_amnesia |= before != self.truth.rows(at).synced_rows();
         }
         self.start_later(at, micros(down_ms.into()));
+    }
+
+    /// A node goes and never comes back; but not while another one needs it to know what it has lost.
+    fn leave(&mut self, at: usize) {
+        let is_sound = |node: &Node| {
+            let rebuilding = node.engine.as_ref().map(quorate_core::engine::Engine::rebuilding);
+            !node.has_amnesia && node.rotten.is_empty() && rebuilding.is_some_and(|(read, all)| read == all)
+        };
+        if self.nodes.iter().all(is_sound) {
+            self.crash(at, 1000);
+            self.nodes[at].has_left = true;
+            self.left_at = Some(self.now);
+            self.probes.hit(Probe::StaysAway);
+        }
     }
 
     /// A bit flips on a node's disk.

@@ -334,8 +334,13 @@ impl Truth {
 
     /// The merge over all disks: what the key holds once everybody has heard everything.
     pub(crate) fn merged(&self, key: usize) -> Record {
+        self.merged_over(key, 0..self.nodes.len())
+    }
+
+    /// The merge over the disks of some nodes.
+    pub(crate) fn merged_over(&self, key: usize, nodes: impl Iterator<Item = NodeNo>) -> Record {
         let mut merged = Record::default();
-        for rows in &self.nodes {
+        for rows in nodes.map(|at| &self.nodes[at]) {
             let of_key = rows.iter().filter(|(row, _)| row.key() == key);
             of_key.for_each(|(_, record)| merged.merge(record));
         }
