@@ -126,7 +126,9 @@ impl Scenario {
 
     /// Cuts nodes off from all others, and waits until everybody has noticed.
     fn isolate(&mut self, nodes: &[u8], for_ms: u32) {
-        let to = (0..self.plan.options.nodes).filter(|node| !nodes.contains(node)).collect();
+        let to = (0..self.plan.options.nodes)
+            .filter(|node| !nodes.contains(node))
+            .collect();
         self.fault(FaultKind::Partition {
             from: nodes.to_vec(),
             to,
@@ -537,7 +539,11 @@ fn a_coordinator_killed_at_any_effect_of_a_sloppy_write_loses_nothing() {
         }
         s.get(0, 1);
         let report = s.run();
-        assert_eq!(report.probes.count(Probe::CrashedBetweenEffects), 1, "after {effects} effects");
+        assert_eq!(
+            report.probes.count(Probe::CrashedBetweenEffects),
+            1,
+            "after {effects} effects"
+        );
     }
 }
 

@@ -32,8 +32,13 @@ pub(super) fn check_state(case: &Case<'_>) -> Vec<Violation> {
     let mut found = Vec::new();
     for sibling in case.facts.state.finals.iter().flat_map(|record| record.siblings()) {
         let index = case.facts.history.by_identity(&sibling.request, identity(sibling).1);
-        if let Some((index, by)) = index.and_then(|index| Some((index, deleted_by(case, index, case.facts.state.at)?))) {
-            let detail = format!("{} is there, and was deleted by {}", describe(case, index), describe(case, by));
+        if let Some((index, by)) = index.and_then(|index| Some((index, deleted_by(case, index, case.facts.state.at)?)))
+        {
+            let detail = format!(
+                "{} is there, and was deleted by {}",
+                describe(case, index),
+                describe(case, by)
+            );
             found.push(broken(Promise::P4, detail));
         }
     }
@@ -66,7 +71,11 @@ mod tests {
             case.delete(20, ending, &[first]);
             case.read(60, &[first]);
             case.converged_at = converged_at;
-            assert_eq!(case.broken().contains(&P4), broken, "{ending:?}, converged at {converged_at}");
+            assert_eq!(
+                case.broken().contains(&P4),
+                broken,
+                "{ending:?}, converged at {converged_at}"
+            );
         }
     }
 

@@ -47,8 +47,8 @@ pub(super) fn check(case: &Case<'_>) -> Vec<Violation> {
 #[cfg(test)]
 mod tests {
     use super::super::by_hand::ByHand;
-    use crate::history::{Attempt, Need};
     use crate::history::Ending::{Acked, Unknown};
+    use crate::history::{Attempt, Need};
     use crate::violation::Promise::{P2, P11};
 
     #[test]

@@ -60,7 +60,9 @@ impl World {
             });
         }
         if let Some(difference) = self.difference() {
-            self.violated(Promise::P5, || format!("replicas were equal, and did not stay so: {difference}"));
+            self.violated(Promise::P5, || {
+                format!("replicas were equal, and did not stay so: {difference}")
+            });
         }
     }
 
@@ -120,7 +122,9 @@ impl World {
             _ => None,
         });
         if let Some((peer, partition)) = dirty {
-            return Some(format!("node {at} has a note that {peer} has missed writes of partition {partition:?}"));
+            return Some(format!(
+                "node {at} has a note that {peer} has missed writes of partition {partition:?}"
+            ));
         }
         if SETTLES && self.left_at.is_none() && !node.disk.is_empty(Column::Settle) {
             return Some(format!("node {at} has keys that wait to be settled"));
@@ -130,11 +134,20 @@ impl World {
 
     /// Whether the owners of a key differ, or hold one that is deleted.
     fn key_differs(&self, key: usize) -> Option<String> {
-        let mut owners = self.truth.owners(key).iter().copied().filter(|&at| !self.nodes[at].has_left);
+        let mut owners = self
+            .truth
+            .owners(key)
+            .iter()
+            .copied()
+            .filter(|&at| !self.nodes[at].has_left);
         let first = owners.next()?;
         let record = self.truth.record(first, key);
         if let Some(other) = owners.find(|&at| self.truth.record(at, key) != record) {
-            let line = |at| self.truth.record(at, key).map_or("nothing".into(), super::log::describe);
+            let line = |at| {
+                self.truth
+                    .record(at, key)
+                    .map_or("nothing".into(), super::log::describe)
+            };
             return Some(format!(
                 "key {key} at node {first} is {}, and at node {other} {}",
                 line(first),
@@ -182,7 +195,11 @@ impl World {
     /// With a node away for ever, nothing may be reaped: it may hold what the tombstone covers.
     pub(super) fn check_nothing_reaped(&mut self) {
         let Some(left_at) = self.left_at else { return };
-        if let Some((at, when)) = self.truth.last_reaped.filter(|&(_, when)| when > left_at + AFTER_LEAVING_US) {
+        if let Some((at, when)) = self
+            .truth
+            .last_reaped
+            .filter(|&(_, when)| when > left_at + AFTER_LEAVING_US)
+        {
             self.violated(Promise::P4, || {
                 format!("node {at} reaped a tombstone at {when}, and a node was away since {left_at}")
             });

@@ -175,7 +175,11 @@ impl World {
             self.probes.hit(Probe::RottenLeaf);
             return self.nodes[at].disk.rot(column, found, bit);
         }
-        let shelf = if column == Column::Hint { Shelf::Hint } else { Shelf::Record };
+        let shelf = if column == Column::Hint {
+            Shelf::Hint
+        } else {
+            Shelf::Record
+        };
         let Some(&key) = Place::key_in(shelf, &found.key).and_then(|key| self.keys.get(&key)) else {
             return;
         };

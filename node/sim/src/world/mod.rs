@@ -282,7 +282,9 @@ impl World {
     fn finish(mut self, first: &State, last: &State) -> RunReport {
         self.check_replies();
         self.probes.add(&self.truth.probes);
-        let settled = (0..self.key_names.len()).map(|key| self.truth.was_settled(key)).collect();
+        let settled = (0..self.key_names.len())
+            .map(|key| self.truth.was_settled(key))
+            .collect();
         let mut facts = Facts {
             options: &self.plan.options,
             history: &self.history,

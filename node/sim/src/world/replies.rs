@@ -15,7 +15,9 @@ use bytes::Bytes;
 use quorate_core::context::Context;
 use quorate_core::dot::Dot;
 use quorate_core::message::{Message, RequestReply};
-use quorate_core::request::{Code, Failure, Operation, Outcome, ReplicaReport, ReplicaState, Reply, Response, Role, View};
+use quorate_core::request::{
+    Code, Failure, Operation, Outcome, ReplicaReport, ReplicaState, Reply, Response, Role, View,
+};
 
 impl World {
     /// The engine replies.
@@ -207,8 +209,8 @@ impl World {
         let (primaries, fallbacks) = (of(Role::Primary, &any), of(Role::Fallback, &any));
         let durable = of(Role::Primary, &any[1..]).len() + of(Role::Fallback, &any[1..]).len();
         let owners = self.truth.owners(key);
-        let named_well = primaries.iter().all(|node| owners.contains(node))
-            && fallbacks.iter().all(|node| !owners.contains(node));
+        let named_well =
+            primaries.iter().all(|node| owners.contains(node)) && fallbacks.iter().all(|node| !owners.contains(node));
         let counts = (primaries.len() + fallbacks.len(), primaries.len(), durable);
         let enough = counts.0 >= need.all.into() && counts.1 >= need.owners.into() && counts.2 >= need.durable.into();
         self.probes.hit_if(!fallbacks.is_empty(), Probe::FallbackCounted);

@@ -19,10 +19,7 @@ pub(super) enum What {
     /// A write, and which of its attempts.
     Write { index: WriteIndex, attempt: usize },
     /// A read of so many answers, and what its minimum had shown.
-    Read {
-        need: Need,
-        minimum: Option<Minimum>,
-    },
+    Read { need: Need, minimum: Option<Minimum> },
 }
 
 /// A request on its way.

@@ -126,7 +126,10 @@ impl Truth {
                 self.broken(Promise::P0, detail);
             }
         }
-        if let Some(wrong) = self.causal.judge(key, &record, self.replaces[key] || self.settled.contains(&key)) {
+        if let Some(wrong) = self
+            .causal
+            .judge(key, &record, self.replaces[key] || self.settled.contains(&key))
+        {
             self.broken(
                 Promise::P2,
                 format!("node {at} stores a wrong record under {row:?}: {wrong}"),
@@ -213,7 +216,9 @@ impl Truth {
         if let Some((node, dot)) = live {
             return self.broken(
                 Promise::P4,
-                format!("node {at} drops what it knows of {dot:?} of key {key}, whose value is live on node {node}'s disk"),
+                format!(
+                    "node {at} drops what it knows of {dot:?} of key {key}, whose value is live on node {node}'s disk"
+                ),
             );
         }
         self.settled.insert(key);
@@ -316,10 +321,14 @@ impl Truth {
     }
 
     fn is_elsewhere(&self, at: NodeNo, key: usize, dot: Dot) -> bool {
-        self.nodes.iter().enumerate().filter(|(node, _)| *node != at).any(|(_, rows)| {
-            let mut of_key = rows.iter_synced().filter(|(row, _)| row.key() == key);
-            of_key.any(|(_, record)| record.context().contains(dot))
-        })
+        self.nodes
+            .iter()
+            .enumerate()
+            .filter(|(node, _)| *node != at)
+            .any(|(_, rows)| {
+                let mut of_key = rows.iter_synced().filter(|(row, _)| row.key() == key);
+                of_key.any(|(_, record)| record.context().contains(dot))
+            })
     }
 
     /// What a node holds under a key that it owns.
@@ -364,8 +373,12 @@ impl Truth {
 
 /// Whether `known` has every dot that is in `before` and not in `after`.
 fn knows_dropped(known: &Context, before: &Context, after: &Context) -> bool {
-    let runs = before.vector().iter().all(|&(actor, upto)| {
-        after.reach(actor) >= upto || known.reach(actor) >= upto
-    });
-    runs && before.lone().iter().all(|&dot| after.contains(dot) || known.contains(dot))
+    let runs = before
+        .vector()
+        .iter()
+        .all(|&(actor, upto)| after.reach(actor) >= upto || known.reach(actor) >= upto);
+    runs && before
+        .lone()
+        .iter()
+        .all(|&dot| after.contains(dot) || known.contains(dot))
 }
