@@ -178,7 +178,7 @@ impl<'a> Case<'a> {
         let properties = self.facts.options.properties(key);
         let w = properties.w.unwrap_or(properties.majority());
         let r = properties.r.unwrap_or(properties.majority());
-        (properties.n + 1 - w).max(r)
+        (properties.n + 1 - w).max(r).min(properties.n - 1)
     }
 
     /// Whether nobody may remember this write's id any more, so that a late copy of it is taken for a new write: too many younger ones were
