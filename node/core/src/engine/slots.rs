@@ -13,6 +13,7 @@ use super::StoreTicket;
 use super::exchange::{RowWaiter, RowWork};
 use super::hints::{HintChange, HintWork};
 use super::memory::Boot;
+use super::settle::Order;
 use super::stored::Stored;
 use super::{LoadId, OpId};
 use crate::message::{Held, Refusal};
@@ -60,6 +61,15 @@ pub(super) enum Work {
         /// Hash of what it has.
         have: Option<u64>,
     },
+    /// Look whether anything stands against settling it.
+    Weigh {
+        /// For which check.
+        check: u64,
+        /// As which of its records.
+        at: u16,
+    },
+    /// Settle it, if it is still what was proved.
+    Settle(Box<Order>),
     /// A part of an exchange.
     Exchange(RowWork),
 }
@@ -107,6 +117,8 @@ pub(super) struct Slots {
     syncing: VecDeque<Syncing>,
     next_load: u64,
     next_ticket: u64,
+    /// The newest store that somebody waits for.
+    wanted: StoreTicket,
     /// Work that waits for loads, and waiters for stores.
     queued: usize,
 }
@@ -241,10 +253,18 @@ impl Slots {
             Some(entry) => {
                 entry.waiters.extend(waiters);
                 self.queued += count;
+                if count > 0 {
+                    self.wanted = self.wanted.max(ticket);
+                }
                 None
             }
             None => Some(waiters),
         }
+    }
+
+    /// The newest store that somebody waits for.
+    pub(super) fn wanted(&self) -> StoreTicket {
+        self.wanted
     }
 
     /// The next store that is durable now that all up to `upto` are. Its slot leaves memory if that was the last.
