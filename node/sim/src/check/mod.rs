@@ -187,9 +187,24 @@ impl<'a> Case<'a> {
         self.is_beyond_window(index) || self.facts.settled[self.writes()[index].key]
     }
 
-    /// Whether its time may have been over by then.
-    pub(crate) fn may_expire(&self, _index: WriteIndex, _at: u64) -> bool {
-        false
+    /// Whether its time may have been over by then, by some node's clock.
+    pub(crate) fn may_expire(&self, index: WriteIndex, at: u64) -> bool {
+        let write = &self.writes()[index];
+        self.ttl_us(write.key)
+            .is_some_and(|ttl| at.saturating_add(self.facts.options.skew_us() + 1_000) >= write.start() + ttl)
+    }
+
+    /// Whether its time must have been over by then, by every node's clock.
+    pub(crate) fn must_expire(&self, index: WriteIndex, at: u64) -> bool {
+        let write = &self.writes()[index];
+        let latest = self.facts.options.skew_us() + 1_000;
+        let over = |ttl| write.over_at().saturating_add(ttl + latest) < at;
+        !self.may_be_repeated(index) && self.ttl_us(write.key).is_some_and(over)
+    }
+
+    fn ttl_us(&self, key: usize) -> Option<u64> {
+        let ttl = self.facts.options.properties(key).ttl_seconds;
+        ttl.map(|seconds| u64::from(seconds) * 1_000_000)
     }
 
     /// Whether so many younger writes of the key may have been overwritten that nobody remembers this one's id: then a late copy of it may come

@@ -79,6 +79,7 @@ fn healing(rng: &mut Stream, loses: bool) -> HealingPlan {
         repairs_per_second: rng.pick(&[0, 1, 1000]),
         exchange,
         exchange_every_ms: rng.range(3_000, 6_000) as u32,
+        settle_age_ms: rng.pick(&[0, 200, 2_000]),
         is_new_cluster: exchange && rng.chance(100),
     }
 }
@@ -126,6 +127,7 @@ fn bucket(rng: &mut Stream, nodes: u8, forgets: bool, index: u64) -> BucketPlan 
         quorum: rng.pick(&[QuorumKind::Strict, QuorumKind::Sloppy]),
         pr: rng.chance(80).then(|| rng.small(1, n)),
         pw: rng.chance(80).then(|| rng.small(1, n)),
+        ttl_seconds: rng.chance(60).then(|| rng.range(1, 20) as u32),
         ..BucketProperties::default()
     };
     BucketPlan {

@@ -10,11 +10,10 @@ use super::{World, micros};
 use crate::probes::Probe;
 use crate::violation::Promise;
 use quorate_core::engine::Counters;
-use quorate_core::place::Place;
+use quorate_core::place::{Place, Shelf};
 use quorate_core::tree::{Trees, entry};
 use quorate_storage::Column;
 
-const SETTLES: bool = false;
 /// Virtual time within which replicas must be equal.
 const PATIENCE_MS: u64 = 180_000;
 /// Requests that were under way are over by then, and everybody has noticed which connections are dead.
@@ -67,7 +66,7 @@ impl World {
     }
 
     /// Everything that stands still once replicas are equal, over all nodes.
-    fn repairs(&self) -> Vec<[u64; 10]> {
+    fn repairs(&self) -> Vec<[u64; 9]> {
         let counts = |c: Counters| {
             [
                 c.hints_stored,
@@ -76,14 +75,18 @@ impl World {
                 c.exchanges_differed,
                 c.exchange_sent,
                 c.exchange_received,
-                c.reaped,
-                c.trimmed,
+                if self.expires() { 0 } else { c.reaped + c.trimmed },
                 c.healed_records,
                 c.leaves_corrected,
             ]
         };
         let engines = self.nodes.iter().filter_map(|node| node.engine.as_ref());
         engines.map(|engine| counts(engine.counters())).collect()
+    }
+
+    /// Whether values expire: they do so, and are settled, whenever their time has come.
+    fn expires(&self) -> bool {
+        self.plan.options.buckets.iter().any(|bucket| bucket.properties.ttl_seconds.is_some())
     }
 
     /// What keeps the cluster from being converged, if anything does.
@@ -126,10 +129,22 @@ impl World {
                 "node {at} has a note that {peer} has missed writes of partition {partition:?}"
             ));
         }
-        if SETTLES && self.left_at.is_none() && !node.disk.is_empty(Column::Settle) {
-            return Some(format!("node {at} has keys that wait to be settled"));
+        self.waits_to_be_settled(at)
+    }
+
+    /// A deleted key that a node still has to settle. One that is there may wait for ever: for actors that have no sibling live any more.
+    fn waits_to_be_settled(&self, at: usize) -> Option<String> {
+        if self.expires() || self.left_at.is_some() {
+            return None;
         }
-        None
+        let rows = self.nodes[at].disk.rows(Column::Settle);
+        let waits = |key: &usize| {
+            let record = self.truth.record(at, *key);
+            record.is_none_or(|record| record.values().next().is_none())
+        };
+        let keys = rows.iter().filter_map(|row| Place::key_in(Shelf::Settle, &row.key));
+        let key = keys.filter_map(|key| self.keys.get(&key).copied()).find(waits)?;
+        Some(format!("at node {at} key {key} waits to be settled"))
     }
 
     /// Whether the owners of a key differ, or hold one that is deleted.
@@ -155,7 +170,7 @@ impl World {
             ));
         }
         let is_dead = record.is_some_and(|record| record.values().next().is_none());
-        (is_dead && SETTLES && self.left_at.is_none()).then(|| format!("key {key} is deleted, and still there at node {first}"))
+        (is_dead && self.left_at.is_none()).then(|| format!("key {key} is deleted, and still there at node {first}"))
     }
 
     /// Whether a node's Merkle trees, in memory or on disk, are not those of its records.
