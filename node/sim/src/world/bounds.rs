@@ -50,6 +50,17 @@ impl World {
                 counters.replicas_differed,
                 Probe::ReplicasDiffered,
             ),
+            (seen.healed_records, counters.healed_records, Probe::HealedRecord),
+            (seen.leaves_corrected, counters.leaves_corrected, Probe::LeafCorrected),
+            (seen.hints_overflowed, counters.hints_overflowed, Probe::HintsFull),
+            (
+                seen.exchanges_differed,
+                counters.exchanges_differed,
+                Probe::ExchangeDiffered,
+            ),
+            (seen.settle_refused, counters.settle_refused, Probe::SettleRefused),
+            (seen.read_repairs, counters.read_repairs, Probe::ReadRepaired),
+            (seen.peers_slowed, counters.peers_slowed, Probe::BreakerOpened),
         ] {
             self.probes.hit_if(after > before, probe);
         }

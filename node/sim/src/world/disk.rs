@@ -54,7 +54,6 @@ impl Disk {
     }
 
     /// Adds to the batch that a corrupt record is moved out of the way.
-    #[allow(dead_code)]
     pub(crate) fn stage_aside(&mut self, place: &Place) {
         let RowName { shelf, token, key } = place.row();
         match shelf {
