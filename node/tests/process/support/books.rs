@@ -26,6 +26,8 @@ pub(crate) struct Write {
 /// What happened.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Books {
+    /// Where all of it was written.
+    pub(crate) bucket: &'static str,
     writes: BTreeMap<String, Write>,
     reads: usize,
     /// What clients were told that was not a success.
