@@ -13,6 +13,7 @@ pub use healing::{
     SettleReply, StoreHint, TreeAnswer, TreeAsk, TreeQuestion, TreeReply,
 };
 
+use crate::bucket::Durability;
 use crate::key::Key;
 use crate::request::{Operation, Response};
 use bytes::Bytes;
@@ -125,6 +126,8 @@ pub struct Replicate {
     pub key: Key,
     /// The record's canonical bytes.
     pub record: Bytes,
+    /// The ack is to wait for the disk even in a bucket whose acks need not.
+    pub sync: bool,
 }
 
 /// Why a replica gave no answer.
@@ -151,8 +154,8 @@ pub enum Refusal {
 pub struct ReplicateReply {
     /// The number of the [`Replicate`].
     pub id: u64,
-    /// `Ok`: merged, and synced to disk.
-    pub result: Result<(), Refusal>,
+    /// `Ok`: merged; and whether it is synced to disk.
+    pub result: Result<Durability, Refusal>,
 }
 
 /// A coordinator asks another owner for its record.

@@ -100,6 +100,14 @@ impl Place {
         }
     }
 
+    /// The hint in a row of that shelf; `None` if the bytes are not the name of such a row.
+    pub fn hint_in(token: u64, row_key: &Bytes) -> Option<Place> {
+        let mut target = [0; 16];
+        target[..8].copy_from_slice(&token.to_be_bytes());
+        target[8..].copy_from_slice(row_key.get(..8)?);
+        Some(Place::Hint(NodeId(target), Place::key_in(Shelf::Hint, row_key)?))
+    }
+
     /// The note about a peer or partition that has this name; `None` for other names.
     pub fn note_in(row_key: &[u8]) -> Option<Place> {
         let mut words = std::str::from_utf8(row_key).ok()?.split(' ');
@@ -151,6 +159,8 @@ mod tests {
             let row = place.row();
             assert_eq!(Place::key_in(row.shelf, &row.key), Some(key("a")));
         }
+        let hint = Place::Hint(NodeId([7; 16]), key("a"));
+        assert_eq!(Place::hint_in(hint.row().token, &hint.row().key), Some(hint));
         for place in [Place::Own, Place::Peer(node), Place::Dirty(node, PartitionId(65_535))] {
             assert_eq!(Place::note_in(&place.row().key), Some(place));
         }

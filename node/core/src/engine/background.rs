@@ -5,18 +5,24 @@
 
 use super::{Effect, Engine, LoadFailed, Scan, ScanId, ScanPage};
 use crate::time::Instant;
+use quorate_ring::NodeIndex;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Something that wakes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Task {
+    /// Hints go home to a node.
+    Handoff(NodeIndex),
     /// Greets peers again that may not have heard it.
     Greet,
 }
 
 /// Who reads rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Reader {}
+pub(super) enum Reader {
+    /// Hints for a node, on this pass over them.
+    Handoff(NodeIndex, u64),
+}
 
 /// Tasks that sleep and scans under way.
 #[derive(Debug, Default)]
@@ -73,6 +79,7 @@ impl Engine {
         }
         while let Some(task) = self.background.due(now) {
             match task {
+                Task::Handoff(node) => self.run_handoff(now, node),
                 Task::Greet => self.greet_again(now),
             }
         }
@@ -87,9 +94,11 @@ impl Engine {
     }
 
     /// Rows have been read.
-    pub(super) fn scanned(&mut self, _now: Instant, scan: ScanId, _result: Result<ScanPage, LoadFailed>) {
+    pub(super) fn scanned(&mut self, now: Instant, scan: ScanId, result: Result<ScanPage, LoadFailed>) {
         if let Some(reader) = self.background.scans.remove(&scan) {
-            match reader {}
+            match reader {
+                Reader::Handoff(node, pass) => self.hints_read(now, node, pass, result),
+            }
         }
     }
 }

@@ -41,6 +41,12 @@ impl Engine {
         }
     }
 
+    /// Notes again what was noted and not stored.
+    pub(super) fn mark_dirty_again(&mut self, node: NodeId, partition: PartitionId) {
+        *self.dirty.0.entry((node, partition)).or_default() += 1;
+        self.store_plain(Place::Dirty(node, partition), Some(Bytes::from_static(&[1])));
+    }
+
     /// An exchange with the peer has ended that began when the partition had been noted `marks` times.
     pub(super) fn clear_dirty(&mut self, node: NodeId, partition: PartitionId, marks: u64) {
         if self.dirty.mark_of(node, partition) == Some(marks) {

@@ -84,7 +84,7 @@ impl Engine {
 
     pub(super) fn forward_deadline(&mut self, id: OpId) {
         if let Some(Op::Forward(op)) = self.ops.get(&id) {
-            self.peers.keeps_waiting(op.to);
+            self.peers.is_late(op.to);
         }
         let detail = "the node that had the request gave no answer in time".to_string();
         self.fail_forward(id, Code::DeadlineExceeded, detail, ReplicaState::TimedOut);

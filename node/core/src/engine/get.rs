@@ -1,14 +1,19 @@
 //! Coordinating a read.
 //!
 //! ```text
-//! local record ──► ask R-1 other owners, with the hash of what we have ──► R answers ──► merged ──► minimum covered? ──► replied
-//!                         │                                                   │                        │
-//!                         └── slow or gone: ask the others too                └── quorum lost          └── ask all again, later
+//! local record ──► ask other owners, with the hash of what we have ──► enough answers ──► minimum covered? ──► durable enough? ──► replied
+//!                         │                                                │                  │                    │
+//!                         └── slow or gone: ask the others too             └── quorum lost    └── ask all again    └── written back
 //! ```
 //!
-//! The coordinator is an owner, and its own record is one of the R answers. The others say "the same" where their hash agrees, so a value
+//! The coordinator is an owner, and its own record is one of the answers. The others say "the same" where their hash agrees, so a value
 //! travels only where replicas differ. All answers are of synced records from distinct owners, so with R + W > N a read sees every
-//! acknowledged write (promise P7). Dynamo paper, section 4.5.
+//! acknowledged write (promise P7). A strict read also waits until no later one can see less ([`write_back`]). Owners that are found behind
+//! and that nobody waits for are repaired in the background ([`repair`](super::repair)). Dynamo paper, section 4.5.
+
+mod answers;
+mod ask;
+mod write_back;
 
 use super::rules::read_quorum;
 use super::tally::{Tally, Verdict};
@@ -19,12 +24,19 @@ use crate::message::{Fetch, Held, PeerMessage, Refusal};
 use crate::record::Record;
 use crate::request::{Code, Failure, Operation, Outcome, ReplicaState, Reply};
 use crate::time::Instant;
+use answers::Answers;
+use ask::Whom;
+use bytes::Bytes;
 use quorate_ring::NodeIndex;
 use std::time::Duration;
+use write_back::WriteBack;
 
 /// First and longest pause before a read asks again for a minimum that it has not seen.
 const AGAIN_MIN: Duration = Duration::from_millis(5);
 const AGAIN_MAX: Duration = Duration::from_millis(200);
+
+const UNMET: &str =
+    "the owners that answered have not seen everything that the given context covers; try again, or read without it";
 
 /// A read under way.
 pub(super) struct GetOp {
@@ -35,13 +47,74 @@ pub(super) struct GetOp {
     /// The timer beside the deadline: a hedge, or another round.
     timer: Option<(Instant, Timer)>,
     again_after: Duration,
-    pub(super) tally: Tally,
-    /// Hash of the coordinator's own record, once that is merged.
-    local: Option<u64>,
+    /// Whether it has stopped waiting for those who were asked first.
+    hedged: bool,
+    tally: Tally,
+    /// Of a strict read: owners that have to hold what it returns.
+    copies: Option<u8>,
+    /// Hash of the coordinator's own record when it first answered: what the others compare theirs with, in every round, so that an answer
+    /// "the same" means one thing whenever it comes.
+    told: Option<u64>,
+    answers: Answers,
     /// All that was answered, merged.
     merged: Record,
+    /// While what was found is being made durable.
+    write_back: Option<WriteBack>,
     /// Bytes of the values in it.
     pub(super) held: usize,
+}
+
+impl GetOp {
+    /// Whether an answer of `node` is still to come.
+    pub(super) fn waits_for(&self, node: NodeIndex) -> bool {
+        self.tally.owes(node) || self.write_back.as_ref().is_some_and(|w| w.waits_for(node))
+    }
+
+    /// Whether every owner has answered and all hold just this. A minimum that is not covered then names history that is settled: what was
+    /// deleted is dropped one day with all that was known of it, and so are actors that write no more.
+    fn is_all_there_is(&self) -> bool {
+        self.tally.is_complete() && {
+            let hash = Record::hash_encoded(&self.merged.encode());
+            self.answers.compare(hash).all(|(_, holds)| holds)
+        }
+    }
+
+    /// An owner holds the same as it was told.
+    fn same(&mut self, from: NodeIndex) -> ReplicaState {
+        match self.told {
+            Some(told) => {
+                if self.tally.stands_for(from).is_none() {
+                    self.answers.note(from, told);
+                }
+                ReplicaState::SameDigest
+            }
+            // The same as what? It was not told a hash.
+            None => ReplicaState::ReadFailed,
+        }
+    }
+
+    /// An owner holds this.
+    fn take(&mut self, from: NodeIndex, is_local: bool, bytes: &Bytes) -> ReplicaState {
+        // The checksum held, so bytes that do not parse are a newer format, or a bug. The others may have an answer.
+        let Ok(record) = Record::decode(bytes) else {
+            return ReplicaState::ReadFailed;
+        };
+        let hash = Record::hash_encoded(bytes);
+        if is_local {
+            self.told.get_or_insert(hash);
+        }
+        match self.tally.stands_for(from) {
+            None => self.answers.note(from, hash),
+            // A fallback keeps what its owner missed, and mostly nothing. It is not behind.
+            Some(_) if record.is_empty() => {}
+            Some(_) => self.answers.compare_with(hash),
+        }
+        match self.merged.is_empty() {
+            true => self.merged = record,
+            false => self.merged.merge(&record),
+        }
+        ReplicaState::Acked
+    }
 }
 
 impl Engine {
@@ -51,7 +124,8 @@ impl Engine {
                 let (id, key) = (self.new_op(), op.key.clone());
                 op.tally.ask(self.me);
                 self.timers.insert((deadline, id, Timer::Deadline));
-                self.set_timer(id, &mut op, now + self.config.limits.hedge_after, Timer::Hedge);
+                let hedge_at = now + self.patience(&op.key);
+                self.set_timer(id, &mut op, hedge_at, Timer::Hedge);
                 self.ops.insert(id, Op::Get(Box::new(op)));
                 self.with_slot(now, &key, Work::Read(id));
             }
@@ -69,10 +143,14 @@ impl Engine {
         let Operation::Get { key, minimum, options } = operation else {
             unreachable!("start() sends writes elsewhere")
         };
-        let need = read_quorum(self.config.buckets.of(key.bucket()), &options)?;
+        let properties = self.config.buckets.of(key.bucket());
+        let asked = read_quorum(properties, &options)?;
         let minimum = self.open(minimum.as_deref(), &key)?.map(|seen| seen.context);
-        let tally = Tally::new(need, self.owners(&key), now);
-        self.check_available("answers", &key, &tally)?;
+        let owners = self.owners(&key);
+        let (quorum, copies) = write_back::quorum(asked, owners.len());
+        let tally = Tally::new(quorum, owners, now);
+        self.check_available("answers", &key, &tally)
+            .map_err(|failure| write_back::explain_need(failure, asked.need, copies))?;
         let again_after = AGAIN_MIN;
         Ok(GetOp {
             origin,
@@ -81,9 +159,13 @@ impl Engine {
             deadline,
             timer: None,
             again_after,
+            hedged: false,
             tally,
-            local: None,
+            copies,
+            told: None,
+            answers: Answers::none(),
             merged: Record::default(),
+            write_back: None,
             held: 0,
         })
     }
@@ -93,38 +175,25 @@ impl Engine {
         let Some(Op::Get(op)) = self.ops.get_mut(&id) else {
             return;
         };
+        if op.write_back.is_some() {
+            return self.late_answer(now, id, from, result);
+        }
+        if !op.tally.owes(from) {
+            return;
+        }
         let state = match result {
             Err(refusal) => refused(refusal),
-            Ok(Held::Same) if op.local.is_some() => ReplicaState::SameDigest,
-            // The same as what? It was not told a hash.
-            Ok(Held::Same) => ReplicaState::ReadFailed,
-            Ok(Held::Record(bytes)) => match Record::decode(&bytes) {
-                Ok(record) => {
-                    if from == self.me {
-                        op.local = Some(Record::hash_encoded(&bytes));
-                    } else {
-                        self.counters.replicas_differed += u64::from(op.local.is_some());
-                    }
-                    match op.merged.is_empty() {
-                        true => op.merged = record,
-                        false => op.merged.merge(&record),
-                    }
-                    ReplicaState::Acked
-                }
-                // The checksum held, so this is a newer format, or a bug. The others may have an answer.
-                Err(_) => ReplicaState::ReadFailed,
-            },
+            Ok(Held::Same) => op.same(from),
+            Ok(Held::Record(bytes)) => op.take(from, from == self.me, &bytes),
         };
-        let is_news = op.tally.settle(now, from, state);
+        op.tally.settle(now, from, state);
         // "The same" and refusals bring nothing to hold.
         if state == ReplicaState::Acked {
             let held = op.merged.value_bytes();
             self.ops.hold(id, held);
         }
-        if is_news {
-            self.get_ask(now, id, false);
-            self.get_decide(now, id);
-        }
+        self.get_ask(now, id, Whom::Needed);
+        self.get_decide(now, id);
     }
 
     /// The connection to an owner is gone.
@@ -132,42 +201,12 @@ impl Engine {
         let Some(Op::Get(op)) = self.ops.get_mut(&id) else {
             return;
         };
+        if op.write_back.is_some() {
+            return self.write_back_answer(now, id, node, ReplicaState::Lost);
+        }
         if op.tally.settle(now, node, ReplicaState::Lost) {
-            self.get_ask(now, id, false);
+            self.get_ask(now, id, Whom::Needed);
             self.get_decide(now, id);
-        }
-    }
-
-    /// Asks as many owners as are needed for the quorum, or all of them.
-    fn get_ask(&mut self, now: Instant, id: OpId, all: bool) {
-        let Some(Op::Get(op)) = self.ops.get_mut(&id) else {
-            return;
-        };
-        let missing = if all {
-            usize::MAX
-        } else {
-            usize::from(op.tally.need()).saturating_sub(op.tally.promised())
-        };
-        if missing == 0 {
-            return;
-        }
-        let ranked = self.peers.rank(op.tally.unasked());
-        let have = op.local;
-        for &to in ranked.iter().take(missing) {
-            op.tally.ask(to);
-            let message = PeerMessage::Fetch(Fetch {
-                id: id.0,
-                key: op.key.clone(),
-                have,
-            });
-            self.effects.push_back(super::Effect::Send { to, message });
-        }
-        if ranked.len() < missing {
-            // Nobody else is connected: those who are left give no answer.
-            let down: Vec<NodeIndex> = op.tally.unasked().collect();
-            for node in down {
-                op.tally.settle(now, node, ReplicaState::Down);
-            }
         }
     }
 
@@ -180,14 +219,16 @@ impl Engine {
         }
     }
 
-    /// Enough owners answered. Replies, unless the client wants to see more than they have.
+    /// Enough owners answered. Goes on with what they have, unless the client wants to see more.
     fn get_met(&mut self, now: Instant, id: OpId) {
-        let Some(Op::Get(op)) = self.ops.get(&id) else { return };
+        let Some(Op::Get(op)) = self.ops.get_mut(&id) else {
+            return;
+        };
         let seen = op.merged.context();
-        if op.minimum.as_ref().is_none_or(|minimum| seen.covers(minimum)) {
-            return self.get_reply(now, id);
+        if op.minimum.as_ref().is_none_or(|minimum| seen.covers(minimum)) || op.is_all_there_is() {
+            return self.get_found(now, id);
         }
-        self.get_ask(now, id, true);
+        self.get_ask(now, id, Whom::All);
         let Some(Op::Get(mut op)) = self.ops.remove(&id) else {
             return;
         };
@@ -200,9 +241,21 @@ impl Engine {
         self.ops.insert(id, Op::Get(op));
     }
 
+    /// What was found is enough for the client.
+    fn get_found(&mut self, now: Instant, id: OpId) {
+        let Some(Op::Get(op)) = self.ops.get_mut(&id) else {
+            return;
+        };
+        // As replicas do after merging. What is returned is what is compared, written back and repaired.
+        let has_changed = op.merged.settle_retries();
+        match op.answers.agree() && !has_changed {
+            true => self.get_reply(now, id),
+            false => self.get_differing(now, id),
+        }
+    }
+
     fn get_reply(&mut self, now: Instant, id: OpId) {
-        let Some(mut op) = self.end_get(id) else { return };
-        op.merged.settle_retries();
+        let Some(op) = self.end_get(id) else { return };
         let view = self.view(&op.merged, &op.key);
         self.counters.gets += 1;
         self.counters.siblings_returned += u64::from(view.values().nth(1).is_some());
@@ -212,12 +265,16 @@ impl Engine {
 
     fn get_fail(&mut self, now: Instant, id: OpId, code: Code, late: ReplicaState) {
         let Some(op) = self.end_get(id) else { return };
-        let replicas = op.tally.reports(now, late);
-        let detail = match code {
-            Code::MinimumUnmet => {
-                "the owners that answered have not seen everything that the given context covers; try again, or read without it".into()
+        let (replicas, detail) = match &op.write_back {
+            Some(write_back) => self.explain_write_back(now, write_back, late),
+            None => {
+                let replicas = op.tally.reports(now, late);
+                let detail = match code {
+                    Code::MinimumUnmet => UNMET.into(),
+                    _ => op.tally.explain("answers", &replicas, &self.config.ring),
+                };
+                (replicas, detail)
             }
-            _ => op.tally.explain("answers", &replicas, &self.config.ring),
         };
         self.counters.quorum_failures += 1;
         self.reply(
@@ -235,22 +292,12 @@ impl Engine {
         let Some(Op::Get(op)) = self.ops.get_mut(&id) else {
             return;
         };
-        let seen = op.again_after > AGAIN_MIN || op.tally.verdict() == Verdict::Met;
-        let code = if seen { Code::MinimumUnmet } else { Code::QuorumNotMet };
-        self.get_fail(now, id, code, ReplicaState::TimedOut);
-    }
-
-    /// The first owners asked are slow: asks the others, and remembers who was slow.
-    pub(super) fn get_hedge(&mut self, now: Instant, id: OpId) {
-        let Some(Op::Get(op)) = self.ops.get_mut(&id) else {
-            return;
+        let is_unmet = op.again_after > AGAIN_MIN || op.tally.verdict() == Verdict::Met;
+        let code = match is_unmet && op.write_back.is_none() {
+            true => Code::MinimumUnmet,
+            false => Code::QuorumNotMet,
         };
-        op.timer = None;
-        let owing: Vec<NodeIndex> = op.tally.owing().collect();
-        owing.into_iter().for_each(|node| self.peers.keeps_waiting(node));
-        self.counters.hedged += 1;
-        self.get_ask(now, id, true);
-        self.get_decide(now, id);
+        self.get_fail(now, id, code, ReplicaState::TimedOut);
     }
 
     /// Another round for a minimum that was not met.
@@ -262,7 +309,7 @@ impl Engine {
         op.tally.reset();
         op.tally.ask(self.me);
         let key = op.key.clone();
-        self.get_ask(now, id, true);
+        self.get_ask(now, id, Whom::All);
         self.with_slot(now, &key, Work::Read(id));
     }
 
@@ -280,6 +327,14 @@ impl Engine {
         self.timers.remove(&(op.deadline, id, Timer::Deadline));
         if let Some((at, timer)) = op.timer {
             self.timers.remove(&(at, id, timer));
+        }
+        for node in op
+            .write_back
+            .iter()
+            .flat_map(WriteBack::owing)
+            .filter(|&node| node != self.me)
+        {
+            self.repairs.leave(node, id, &op.key);
         }
         Some(op)
     }

@@ -3,17 +3,18 @@
 //! Coordinated writes, local reads, merges and fetches for other coordinators all come through here as [`Work`], and all that has
 //! gathered for a row is done in one go. What is said about it waits for the sync as a [`Waiter`].
 
-use super::slots::{LeafChange, Slot, Waiter, Work};
+use super::slots::{Change, LeafChange, Slot, Waiter, Work};
 use super::stored::Stored;
-use super::{Effect, Engine, LoadFailed, StoreTicket, refused};
+use super::{Effect, Engine, LoadFailed, OpId, StoreTicket, acked, refused};
+use crate::bucket::Durability;
 use crate::key::Key;
 use crate::message::{Held, PeerMessage, Refusal, ReplicateReply};
 use crate::place::Place;
 use crate::planted;
-use crate::request::ReplicaState;
 use crate::time::Instant;
 use crate::tree;
 use bytes::Bytes;
+use quorate_ring::NodeIndex;
 
 impl Engine {
     /// Does something with the record of a key that this node owns: at once if it is in memory, else when it has been loaded.
@@ -67,8 +68,8 @@ impl Engine {
             }
             Err(()) => {
                 self.counters.load_failures += 1;
-                self.slots.put_back(place, slot);
-                waiting.into_iter().for_each(|work| self.cannot_read(now, work));
+                self.slots.put_back(place.clone(), slot);
+                waiting.into_iter().for_each(|work| self.cannot_read(now, &place, work));
             }
         }
     }
@@ -77,23 +78,38 @@ impl Engine {
     fn run(&mut self, now: Instant, place: Place, mut slot: Slot, work: Vec<Work>) {
         let key = place.key().expect("only rows about keys have slots").clone();
         let mut stored = slot.stored.take().expect("run is called with a loaded slot");
-        let before = stored.encoded().clone();
-        let (mut waiters, mut writes) = (Vec::with_capacity(work.len()), Vec::new());
+        let (before, hint_before) = (stored.encoded().clone(), stored.hint_bytes());
+        let (mut waiters, mut at_once, mut writes) = (Vec::with_capacity(work.len()), Vec::new(), Vec::new());
         for work in work {
+            let list = match self.waits_for_sync(&place, &work) {
+                true => &mut waiters,
+                false => &mut at_once,
+            };
             match work {
                 Work::Coordinate(op) => {
                     if self.coordinate(now, op, &key, &mut stored) {
                         writes.push(op);
-                        waiters.push(Waiter::LocalAck(op));
+                        list.push(Waiter::LocalAck(op));
                     }
                 }
-                Work::Read(op) => waiters.push(Waiter::LocalRead(op, stored.encoded().clone())),
-                Work::Merge { from, id, record } => waiters.push(self.merge(from, id, &record, &mut stored)),
-                Work::Fetch { from, id, have } => waiters.push(self.answer_fetch(from, id, have, &stored)),
+                Work::Read(op) => list.push(Waiter::LocalRead(op, stored.encoded().clone())),
+                Work::Merge { from, id, record, .. } => list.push(match place {
+                    Place::Hint(..) => self.merge_hint(from, id, &key, &record, &mut stored),
+                    _ => self.merge(from, id, &record, &mut stored),
+                }),
+                Work::Handoff { from, id, record } => list.push(self.take_handoff(from, id, &record, &mut stored)),
+                Work::Hint(work) => self.hint_row(now, &place, work, &mut stored),
+                Work::Fetch { from, id, have } => list.push(self.answer_fetch(from, id, have, &stored)),
             }
         }
-        if *stored.encoded() != before {
-            let change = self.change_leaf(&place, &before, stored.encoded());
+        if matches!(place, Place::Hint(..)) && !stored.has_no_record() {
+            stored.keep(self.wall_ms(now));
+        }
+        if *stored.encoded() != before || stored.hint_bytes() != hint_before {
+            let change = match place {
+                Place::Hint(..) => self.change_hint(now, &place, hint_before, &stored),
+                _ => self.change_leaf(&place, &before, stored.encoded()),
+            };
             let ticket = self.slots.begin_store(&place, &mut slot, change, !writes.is_empty());
             self.effects.push_back(Effect::Store {
                 ticket,
@@ -111,11 +127,31 @@ impl Engine {
             Some(ticket) => self.slots.wait(ticket, waiters),
             None => Some(waiters),
         };
-        self.tell(now, ready.unwrap_or_default(), Ok(()));
+        self.tell(now, ready.unwrap_or_default(), Ok(Durability::Durable));
+        if !at_once.is_empty() {
+            let durability = match unsynced {
+                Some(_) => Durability::Relaxed,
+                None => Durability::Durable,
+            };
+            self.tell(now, at_once, Ok(durability));
+        }
+    }
+
+    /// Whether what is said about some work waits until all that it speaks of is on disk: always, but in buckets whose acks need not.
+    fn waits_for_sync(&self, place: &Place, work: &Work) -> bool {
+        let Place::Record(key) = place else { return true };
+        let is_durable = self.config.buckets.of(key.bucket()).durability == Durability::Durable;
+        is_durable
+            || match work {
+                Work::Coordinate(op) => self.put_waits_for_sync(*op),
+                Work::Merge { sync, .. } => *sync,
+                Work::Read(_) | Work::Fetch { .. } => false,
+                Work::Handoff { .. } | Work::Hint(_) => true,
+            }
     }
 
     /// Takes note in the key's Merkle tree that its record has changed. What is kept for others is in no tree.
-    fn change_leaf(&mut self, place: &Place, before: &Bytes, after: &Bytes) -> Option<LeafChange> {
+    fn change_leaf(&mut self, place: &Place, before: &Bytes, after: &Bytes) -> Option<Change> {
         let Place::Record(key) = place else { return None };
         let n = self.config.buckets.of(key.bucket()).n;
         let partition = self.config.ring.partition_of(key.token());
@@ -124,26 +160,24 @@ impl Engine {
         let entry = |encoded: &Bytes| tree::entry_of(key, encoded, encoded == empty.encoded());
         let (before, after) = (entry(before), entry(after));
         self.trees.change(leaf, before, after);
-        Some(LeafChange { leaf, before, after })
+        Some(Change::Leaf(LeafChange { leaf, before, after }))
     }
 
-    /// Says what waited for a store: that it is durable, or that it was refused.
-    pub(super) fn tell(&mut self, now: Instant, waiters: Vec<Waiter>, result: Result<(), Refusal>) {
+    /// Says what waited for a store: that it is applied or durable, or that it was refused.
+    pub(super) fn tell(&mut self, now: Instant, waiters: Vec<Waiter>, result: Result<Durability, Refusal>) {
         for waiter in waiters {
             match waiter {
                 Waiter::LocalAck(op) => {
-                    let state = result.map_or_else(refused, |()| ReplicaState::Acked);
+                    let state = result.map_or_else(refused, acked);
                     self.put_answer(now, op, self.me, state);
                 }
                 Waiter::LocalRead(op, encoded) => {
-                    let result = result.map(|()| Held::Record(encoded));
+                    let result = result.map(|_| Held::Record(encoded));
                     self.get_answer(now, op, self.me, result);
                 }
-                Waiter::MergeAck(to, id, merged) => {
-                    let result = result.and(merged);
-                    self.send(to, PeerMessage::ReplicateReply(ReplicateReply { id, result }));
-                }
+                Waiter::MergeAck(to, id, merged) => self.send_ack(now, to, id, merged.and(result)),
                 Waiter::FetchAnswer(to, id, held) => self.send_held(to, id, result.and(held)),
+                Waiter::HandoffAck(to, id, merged) => self.answer_handoff(to, id, result.and(merged)),
                 Waiter::Noted(place) => self.noted(now, &place, result.is_ok()),
             }
         }
@@ -157,8 +191,13 @@ impl Engine {
         };
         self.counters.store_failures += 1;
         self.gate.refused(now, ticket);
-        if let Some(LeafChange { leaf, before, after }) = failed.change {
-            self.trees.change(leaf, after, before);
+        match failed.change {
+            Some(Change::Leaf(LeafChange { leaf, before, after })) => self.trees.change(leaf, after, before),
+            Some(Change::Hint(change)) => self.undo_hint(change),
+            None => {}
+        }
+        if let Place::Dirty(node, partition) = failed.place {
+            self.undo_mark(node, partition);
         }
         if let Some(key) = failed.place.key().filter(|_| failed.minted) {
             self.vnodes.retire(self.config.ring.partition_of(key.token()));
@@ -171,15 +210,22 @@ impl Engine {
     }
 
     /// The disk could not say what it holds under a key. That is no answer, and least of all "nothing".
-    fn cannot_read(&mut self, now: Instant, work: Work) {
+    fn cannot_read(&mut self, now: Instant, place: &Place, work: Work) {
         match work {
             Work::Coordinate(op) => self.cannot_coordinate(now, op),
             Work::Read(op) => self.get_answer(now, op, self.me, Err(Refusal::ReadFailed)),
-            Work::Merge { from, id, .. } => {
-                let result = Err(Refusal::ReadFailed);
-                self.send(from, PeerMessage::ReplicateReply(ReplicateReply { id, result }));
-            }
+            Work::Merge { from, id, .. } => self.send_ack(now, from, id, Err(Refusal::ReadFailed)),
             Work::Fetch { from, id, .. } => self.send_held(from, id, Err(Refusal::ReadFailed)),
+            Work::Handoff { from, id, .. } => self.answer_handoff(from, id, Err(Refusal::ReadFailed)),
+            Work::Hint(work) => self.cannot_read_hint(now, place, &work),
+        }
+    }
+
+    /// Tells whoever had a record merged here, which may be this node itself, what became of it.
+    fn send_ack(&mut self, now: Instant, to: NodeIndex, id: u64, result: Result<Durability, Refusal>) {
+        match to == self.me {
+            true => self.replicate_answer(now, OpId(id), to, result),
+            false => self.send(to, PeerMessage::ReplicateReply(ReplicateReply { id, result })),
         }
     }
 }

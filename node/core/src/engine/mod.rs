@@ -20,12 +20,17 @@ mod dirty;
 mod forward;
 mod gate;
 mod get;
+mod handoff;
+mod handoff_receive;
+mod hints;
 mod io;
 mod keys;
 mod memory;
 mod ops;
 mod peers;
+mod pending;
 mod put;
+mod repair;
 mod replica;
 mod rules;
 mod slots;
@@ -36,10 +41,12 @@ mod vnodes;
 #[cfg(test)]
 mod tests;
 
+pub use hints::HintsFor;
 pub use io::{Effect, Input, LoadFailed, LoadId, RequestHandle, Scan, ScanId, ScanPage, ScanRows, StoreTicket};
 pub use memory::{Boot, MalformedNote, PeerState};
+pub use peers::PeerHealth;
 
-use crate::bucket::BucketTable;
+use crate::bucket::{BucketTable, Durability};
 use crate::key::Key;
 use crate::message::{ForwardReply, PeerMessage, Refusal};
 use crate::request::{Code, Failure, Operation, Outcome, ReplicaState, Response};
@@ -49,10 +56,14 @@ use crate::tree::Trees;
 use background::Background;
 use dirty::Dirty;
 use gate::Gate;
+use handoff::Handoffs;
+use hints::Hints;
 use memory::Memory;
 use ops::{Op, OpId, Ops};
-use peers::Peers;
+use peers::{Kind, Peers};
+use pending::Pending;
 use quorate_ring::{NodeId, NodeIndex, Ring};
+use repair::Repairs;
 use slots::{Slots, Work};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -181,6 +192,8 @@ pub struct Counters {
     pub hints_overflowed: u64,
     /// Owners that were behind and were sent what a read had found.
     pub read_repairs: u64,
+    /// Such repairs that were left to anti-entropy: there were too many, or the record was too large.
+    pub read_repairs_skipped: u64,
     /// Exchanges that came to their end.
     pub exchanges: u64,
     /// Exchanges that found a difference.
@@ -241,8 +254,14 @@ pub struct Engine {
     trees: Trees,
     dirty: Dirty,
     background: Background,
+    hints: Hints,
+    handoffs: Handoffs,
+    pending: Pending,
+    repairs: Repairs,
     ops: Ops,
     timers: BTreeSet<(Instant, OpId, Timer)>,
+    /// When each write that was sent becomes slow, in order.
+    slow: VecDeque<(Instant, OpId)>,
     next_op: OpId,
     effects: VecDeque<Effect>,
     counters: Counters,
@@ -259,7 +278,7 @@ impl Engine {
         let next_op = OpId(vnodes.first_op());
         Engine {
             me,
-            peers: Peers::new(config.ring.members().len()),
+            peers: Peers::new(config.ring.members().len(), config.limits.slow_after),
             memory: Memory::new(config.boot, config.seed, config.ring.members().len()),
             vnodes,
             gate: Gate::default(),
@@ -267,8 +286,13 @@ impl Engine {
             trees: Trees::new(config.ring.partition_bits()),
             dirty: Dirty::default(),
             background: Background::default(),
+            hints: Hints::default(),
+            handoffs: Handoffs::default(),
+            pending: Pending::default(),
+            repairs: Repairs::default(),
             ops: Ops::default(),
             timers: BTreeSet::new(),
+            slow: VecDeque::new(),
             next_op,
             effects: VecDeque::new(),
             counters: Counters::default(),
@@ -278,6 +302,7 @@ impl Engine {
 
     /// Takes in one thing that happened at `now`.
     pub fn handle(&mut self, now: Instant, input: Input) {
+        self.peers.tick(now);
         match input {
             Input::Request {
                 handle,
@@ -297,14 +322,16 @@ impl Engine {
             Input::Scanned { scan, result } => self.scanned(now, scan, result),
             Input::Durable(upto) => {
                 self.gate.durable(upto);
+                self.note_unmarked(now);
                 while let Some(done) = self.slots.next_durable(upto) {
-                    self.tell(now, done.waiters, Ok(()));
+                    self.tell(now, done.waiters, Ok(Durability::Durable));
                 }
             }
             Input::StoreFailed(ticket) => self.store_failed(now, ticket),
             Input::Tick => {}
         }
         self.fire(now);
+        self.fire_slow(now);
         self.run_tasks(now);
     }
 
@@ -312,16 +339,21 @@ impl Engine {
     pub fn poll_effect(&mut self) -> Option<Effect> {
         loop {
             let effect = self.effects.pop_front()?;
-            if !(self.memory.is_silent() && matches!(effect, Effect::Send { .. })) {
-                return Some(effect);
+            if let Effect::Send { to, message } = &effect {
+                if self.memory.is_silent() {
+                    continue;
+                }
+                self.peers.sent(*to, message);
             }
+            return Some(effect);
         }
     }
 
     /// When to hand in [`Input::Tick`] at the latest.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let timer = self.timers.first().map(|&(at, _, _)| at);
-        timer.into_iter().chain(self.background.next()).min()
+        let slow = self.slow.front().map(|&(at, _)| at);
+        timer.into_iter().chain(slow).chain(self.background.next()).min()
     }
 
     /// Takes in a stored leaf of a Merkle tree: its first token, its n and its hash. For the start of a node, before the first input.
@@ -342,7 +374,15 @@ impl Engine {
 
     /// What has been counted so far.
     pub fn counters(&self) -> Counters {
-        self.counters
+        Counters {
+            peers_slowed: self.peers.opened(),
+            ..self.counters
+        }
+    }
+
+    /// How another node is doing, as seen from here.
+    pub fn peer_health(&self, node: NodeIndex) -> PeerHealth {
+        self.peers.health(node)
     }
 
     /// Requests under way and keys held in memory, for metrics: `(operations, slots)`.
@@ -356,8 +396,9 @@ impl Engine {
     }
 
     /// A peer is connected, and both remember each other: from now on it is sent to, and counted.
-    fn come_up(&mut self, _now: Instant, node: NodeIndex) {
+    fn come_up(&mut self, now: Instant, node: NodeIndex) {
         self.peers.up(node);
+        self.wake_handoff(now, node);
     }
 
     fn message(&mut self, now: Instant, from: NodeIndex, message: PeerMessage) {
@@ -371,11 +412,11 @@ impl Engine {
             PeerMessage::Replicate(m) => self.replicate(now, from, m),
             PeerMessage::Fetch(m) => self.fetch(now, from, m),
             PeerMessage::ReplicateReply(m) => {
-                self.peers.answered(from);
+                self.peers.answered(from, Kind::Write, m.id);
                 self.replicate_answer(now, OpId(m.id), from, m.result);
             }
             PeerMessage::FetchReply(m) => {
-                self.peers.answered(from);
+                self.peers.answered(from, Kind::Read, m.id);
                 self.get_answer(now, OpId(m.id), from, m.result);
             }
             PeerMessage::Forward(m) => {
@@ -387,15 +428,15 @@ impl Engine {
                 );
             }
             PeerMessage::ForwardReply(m) => {
-                self.peers.answered(from);
+                self.peers.heard_of(from);
                 self.forward_answer(from, OpId(m.id), m.response);
             }
+            PeerMessage::StoreHint(m) => self.store_hint(now, from, m),
+            PeerMessage::FetchHint(m) => self.fetch_hint(now, from, m),
+            PeerMessage::Handoff(m) => self.handoff(now, from, m),
+            PeerMessage::HandoffReply(m) => self.handoff_answer(now, from, &m),
             // Each comes to its own place with what it is for.
             PeerMessage::Greeting(_)
-            | PeerMessage::StoreHint(_)
-            | PeerMessage::FetchHint(_)
-            | PeerMessage::Handoff(_)
-            | PeerMessage::HandoffReply(_)
             | PeerMessage::TreeAsk(_)
             | PeerMessage::TreeReply(_)
             | PeerMessage::Pull(_)
@@ -406,10 +447,19 @@ impl Engine {
         }
     }
 
-    /// A replica has answered a [`Replicate`](crate::message::Replicate), or a fallback a [`StoreHint`](crate::message::StoreHint).
-    fn replicate_answer(&mut self, now: Instant, id: OpId, from: NodeIndex, result: Result<(), Refusal>) {
-        let state = result.map_or_else(refused, |()| ReplicaState::Acked);
-        self.put_answer(now, id, from, state);
+    /// A replica, which may be this node, has answered a [`Replicate`](crate::message::Replicate), or a fallback a
+    /// [`StoreHint`](crate::message::StoreHint).
+    fn replicate_answer(&mut self, now: Instant, id: OpId, from: NodeIndex, result: Result<Durability, Refusal>) {
+        let state = result.map_or_else(refused, acked);
+        match self.ops.get(&id) {
+            Some(Op::Put(_) | Op::Tail(_)) => self.put_answer(now, id, from, state),
+            Some(Op::Get(_)) => self.write_back_answer(now, id, from, state),
+            Some(Op::Forward(_)) => {}
+            None => {
+                self.pending.answered(from, id.0);
+                self.repairs.answered(from, id);
+            }
+        }
     }
 
     /// Begins a request: here if this node owns the key, else at an owner.
@@ -463,6 +513,9 @@ impl Engine {
 
     /// The connection to a node is gone: it owes nothing any more.
     fn lose(&mut self, now: Instant, node: NodeIndex) {
+        self.repairs.lost(node);
+        self.pending.lost(node);
+        self.handoffs.lost(node);
         let waiting: Vec<OpId> = self
             .ops
             .iter()
@@ -471,7 +524,7 @@ impl Engine {
             .collect();
         for id in waiting {
             match self.ops.get(&id) {
-                Some(Op::Put(_)) => self.put_answer(now, id, node, ReplicaState::Lost),
+                Some(Op::Put(_) | Op::Tail(_)) => self.put_answer(now, id, node, ReplicaState::Lost),
                 Some(Op::Get(_)) => self.get_lost(now, id, node),
                 Some(Op::Forward(_)) => self.forward_lost(id, node),
                 None => {}
@@ -490,6 +543,7 @@ impl Engine {
             Some(Op::Put(_)) => self.put_deadline(now, id),
             Some(Op::Get(_)) => self.get_deadline(now, id),
             Some(Op::Forward(_)) => self.forward_deadline(id),
+            Some(Op::Tail(_)) => self.end_tail(now, id),
             None => {}
         }
     }
@@ -533,6 +587,14 @@ impl Engine {
             _ => self.counters.refused += 1,
         }
         self.reply(origin, Err(failure));
+    }
+}
+
+/// A replica's ack, as its line in the tally.
+fn acked(durability: Durability) -> ReplicaState {
+    match durability {
+        Durability::Durable => ReplicaState::Acked,
+        Durability::Relaxed => ReplicaState::Accepted,
     }
 }
 

@@ -5,7 +5,7 @@
 
 use super::forward::ForwardOp;
 use super::get::GetOp;
-use super::put::PutOp;
+use super::put::{PutOp, TailOp};
 use quorate_ring::NodeIndex;
 use std::collections::BTreeMap;
 
@@ -17,6 +17,7 @@ pub(super) struct OpId(pub(super) u64);
 /// An operation under way.
 pub(super) enum Op {
     Put(Box<PutOp>),
+    Tail(Box<TailOp>),
     Get(Box<GetOp>),
     Forward(ForwardOp),
 }
@@ -26,7 +27,8 @@ impl Op {
     pub(super) fn waits_for(&self, node: NodeIndex) -> bool {
         match self {
             Op::Put(op) => op.tally.owes(node),
-            Op::Get(op) => op.tally.owes(node),
+            Op::Tail(op) => op.tally.owes(node),
+            Op::Get(op) => op.waits_for(node),
             Op::Forward(op) => op.to == node,
         }
     }
@@ -36,7 +38,7 @@ impl Op {
         match self {
             Op::Put(op) => op.held,
             Op::Get(op) => op.held,
-            Op::Forward(_) => 0,
+            Op::Tail(_) | Op::Forward(_) => 0,
         }
     }
 }
@@ -76,6 +78,17 @@ impl Ops {
         let op = self.ops.remove(id)?;
         self.bytes -= op.held();
         Some(op)
+    }
+
+    /// Leaves of a write that was replied to what is still owed.
+    pub(super) fn leave_tail(&mut self, id: OpId) {
+        if let Some(op) = self.ops.get_mut(&id)
+            && let Op::Put(put) = op
+        {
+            self.bytes -= put.held;
+            let tail = TailOp::of(put);
+            *op = Op::Tail(Box::new(tail));
+        }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&OpId, &Op)> {

@@ -1,31 +1,34 @@
 //! Coordinating a write: a put or a delete.
 //!
 //! ```text
-//! checked ──► waiting for the record ──► dot minted, record stored and sent to all owners ──► W acks ──► replied
-//!    │                   │                                                        │
-//!    └── not applied ◄───┘                                           quorum lost or deadline: unknown
+//! checked ──► waiting for the record ──► dot minted, record stored and sent to all owners ──► W acks ──► replied ──► tail
+//!    │                   │                          │                                │
+//!    └── not applied ◄───┘             away or slow: fallbacks         quorum lost or deadline: unknown
 //! ```
 //!
 //! Until the dot is minted a failure is certain: nothing left this node. From then on the record is on its way to every owner, and
-//! a failure can only say "unknown". The operation ends with the reply; acks that come later are not waited for, and an owner
-//! that was away stays behind until a later write of the key reaches it. Dynamo paper, section 4.5.
+//! a failure can only say "unknown". [`send`] is about who gets the record, and [`tail`] about what is owed after the reply: an owner that has not
+//! acknowledged gets a hint. Dynamo paper, sections 4.5 and 4.6.
 //!
 //! Request ids are looked up before minting: a retry of a write that is here already is only sent to the owners again.
 
+mod send;
+mod tail;
+
+pub(super) use tail::TailOp;
+
 use super::rules::{Refused, check_room, check_size, covered, disk_refuses, write_quorum};
 use super::stored::Stored;
-use super::tally::{Tally, Verdict};
+use super::tally::Tally;
 use super::{Engine, Op, OpId, Origin, Timer};
 use crate::context::Context;
 use crate::key::Key;
-use crate::message::{PeerMessage, RECORD_BYTES_MAX, Replicate};
 use crate::planted;
 use crate::record::{Content, Known, Record, Sibling};
-use crate::request::{Code, Failure, Operation, Outcome, ReplicaState, Reply, View};
+use crate::request::{Code, Failure, Operation, ReplicaState, View};
 use crate::seen::{Seen, WriteId};
 use crate::time::Instant;
 use bytes::Bytes;
-use quorate_ring::NodeIndex;
 
 /// A write under way.
 pub(super) struct PutOp {
@@ -42,6 +45,8 @@ pub(super) struct PutOp {
     return_representation: bool,
     deadline: Instant,
     pub(super) tally: Tally,
+    /// Whether acks wait for the disk even in a bucket where they do not have to.
+    sync: bool,
     stage: Stage,
     /// Bytes of the value.
     pub(super) held: usize,
@@ -51,8 +56,27 @@ pub(super) struct PutOp {
 enum Stage {
     /// Nothing has left this node.
     Loading,
-    /// On its way to the owners. Holds what the reply will say.
-    Sent { context: Bytes, view: Option<View> },
+    /// Written here. Holds what the reply will say.
+    Written { context: Bytes, view: Option<View> },
+    /// On its way to the owners.
+    Sent(Sent),
+}
+
+/// A write on its way.
+struct Sent {
+    /// What the reply will say.
+    context: Bytes,
+    view: Option<View>,
+    /// What was sent, for fallbacks that are asked later.
+    record: Bytes,
+    /// Owners that have not acknowledged by then are slow.
+    slow_at: Instant,
+}
+
+impl PutOp {
+    pub(super) fn key(&self) -> &Key {
+        &self.key
+    }
 }
 
 impl Engine {
@@ -95,7 +119,7 @@ impl Engine {
             Operation::Get { .. } => unreachable!("start() sends reads elsewhere"),
         };
         let properties = self.config.buckets.of(key.bucket());
-        let need = write_quorum(properties, &options)?;
+        let quorum = write_quorum(properties, &options)?;
         check_size(properties, &content)?;
         let seen = self.open(sealed.as_deref(), &key)?;
         if seen.is_none() && content.is_tombstone() {
@@ -107,7 +131,7 @@ impl Engine {
             payload: content.payload_hash(),
             basis: seen.as_ref().map_or(0, Seen::basis),
         };
-        let tally = Tally::new(need, self.owners(&key), now);
+        let tally = Tally::new(quorum, self.owners(&key), now);
         self.check_available("acks", &key, &tally)?;
         let return_representation = options.return_representation;
         Ok(PutOp {
@@ -122,6 +146,7 @@ impl Engine {
             return_representation,
             deadline,
             tally,
+            sync: quorum.durable > 0,
             stage: Stage::Loading,
         })
     }
@@ -149,7 +174,7 @@ impl Engine {
                 }
                 let context = self.config.context_keys.seal(&seen, key);
                 let view = op.return_representation.then(|| self.view(record, key));
-                op.stage = Stage::Sent { context, view };
+                op.stage = Stage::Written { context, view };
                 op.tally.ask(self.me);
                 self.ops.insert(id, Op::Put(op));
                 true
@@ -205,98 +230,9 @@ impl Engine {
         Ok(Seen { context, writes })
     }
 
-    /// Sends the record, as it is after this round's writes, to the other owners.
-    pub(super) fn send_replicas(&mut self, now: Instant, id: OpId, record: &Bytes) {
-        let Some(Op::Put(op)) = self.ops.get_mut(&id) else {
-            return;
-        };
-        let key = op.key.clone();
-        let owners: Vec<NodeIndex> = op.tally.unasked().collect();
-        for node in owners {
-            if record.len() > RECORD_BYTES_MAX {
-                op.tally.settle(now, node, ReplicaState::Overloaded);
-            } else if self.peers.is_up(node) {
-                op.tally.ask(node);
-                let message = Replicate {
-                    id: id.0,
-                    key: key.clone(),
-                    record: record.clone(),
-                };
-                self.effects.push_back(super::Effect::Send {
-                    to: node,
-                    message: PeerMessage::Replicate(message),
-                });
-            } else {
-                op.tally.settle(now, node, ReplicaState::Down);
-            }
-        }
-        if planted::is(7) && usize::from(op.tally.need()) <= op.tally.promised() {
-            return self.put_reply(now, id);
-        }
-        self.put_decide(now, id);
-    }
-
-    /// An owner has answered, or will not answer any more.
-    pub(super) fn put_answer(&mut self, now: Instant, id: OpId, from: NodeIndex, state: ReplicaState) {
-        if let Some(Op::Put(op)) = self.ops.get_mut(&id)
-            && op.tally.settle(now, from, state)
-        {
-            self.put_decide(now, id);
-        }
-    }
-
-    fn put_decide(&mut self, now: Instant, id: OpId) {
-        let Some(Op::Put(op)) = self.ops.get(&id) else { return };
-        if matches!(op.stage, Stage::Sent { .. }) {
-            match op.tally.verdict() {
-                Verdict::Met => self.put_reply(now, id),
-                Verdict::Lost => self.put_fail(now, id, ReplicaState::Waiting),
-                Verdict::Pending => {}
-            }
-        }
-    }
-
-    fn put_reply(&mut self, now: Instant, id: OpId) {
-        let Some(op) = self.end_put(id) else { return };
-        if let Stage::Sent { context, view } = op.stage {
-            let replicas = op.tally.reports(now, ReplicaState::Waiting);
-            match op.is_delete {
-                true => self.counters.deletes += 1,
-                false => self.counters.puts += 1,
-            }
-            self.reply(
-                op.origin,
-                Ok(Reply::Written {
-                    context,
-                    view,
-                    replicas,
-                }),
-            );
-        }
-    }
-
-    /// Too few acks: what became of the write is unknown. `late` is how those are reported who have not answered.
-    fn put_fail(&mut self, now: Instant, id: OpId, late: ReplicaState) {
-        let Some(op) = self.end_put(id) else { return };
-        let replicas = op.tally.reports(now, late);
-        let mut detail = op.tally.explain("acks", &replicas, &self.config.ring);
-        detail
-            .push_str("; the write may have been applied, so send it again under the same id or read before you go on");
-        self.counters.quorum_failures += 1;
-        self.reply(
-            op.origin,
-            Err(Failure {
-                code: Code::QuorumNotMet,
-                outcome: Outcome::Unknown,
-                detail,
-                replicas,
-            }),
-        );
-    }
-
     pub(super) fn put_deadline(&mut self, now: Instant, id: OpId) {
         let Some(Op::Put(op)) = self.ops.get(&id) else { return };
-        if matches!(op.stage, Stage::Sent { .. }) {
+        if !matches!(op.stage, Stage::Loading) {
             return self.put_fail(now, id, ReplicaState::TimedOut);
         }
         let detail = "this node's disk did not answer in time; nothing was written";
@@ -317,11 +253,17 @@ impl Engine {
         self.refuse(op.origin, failure);
     }
 
+    /// Whether the local ack of a write waits for the disk even where it need not.
+    pub(super) fn put_waits_for_sync(&self, id: OpId) -> bool {
+        matches!(self.ops.get(&id), Some(Op::Put(op)) if op.sync)
+    }
+
     fn end_put(&mut self, id: OpId) -> Option<Box<PutOp>> {
         let Some(Op::Put(op)) = self.ops.remove(&id) else {
             return None;
         };
         self.timers.remove(&(op.deadline, id, Timer::Deadline));
+        self.forget_slow();
         Some(op)
     }
 

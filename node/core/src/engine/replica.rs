@@ -15,9 +15,9 @@ use quorate_ring::NodeIndex;
 
 impl Engine {
     pub(super) fn replicate(&mut self, now: Instant, from: NodeIndex, message: Replicate) {
-        let Replicate { id, key, record } = message;
+        let Replicate { id, key, record, sync } = message;
         match self.admit(&key) {
-            Ok(()) => self.with_slot(now, &key, Work::Merge { from, id, record }),
+            Ok(()) => self.with_slot(now, &key, Work::Merge { from, id, record, sync }),
             Err(refusal) => {
                 self.send(
                     from,
@@ -38,9 +38,9 @@ impl Engine {
         }
     }
 
-    /// Merges what another coordinator sent into the key.
+    /// Merges what another coordinator sent into the key, or what a read of this one found.
     pub(super) fn merge(&mut self, from: NodeIndex, id: u64, record: &Bytes, stored: &mut Stored) -> Waiter {
-        self.counters.replicated += 1;
+        self.counters.replicated += u64::from(from != self.me);
         Waiter::MergeAck(
             from,
             id,
@@ -67,7 +67,7 @@ impl Engine {
     }
 
     /// Whether this node takes part for the key.
-    fn admit(&self, key: &Key) -> Result<(), Refusal> {
+    pub(super) fn admit(&self, key: &Key) -> Result<(), Refusal> {
         if !self.owners(key).contains(&self.me) {
             Err(Refusal::NotOwner)
         } else if self.slots.are_full(self.config.limits.slots_max) {

@@ -46,7 +46,7 @@ impl Engine {
         if up >= usize::from(quorum.need) {
             return Ok(());
         }
-        let fallbacks = match quorum.takes_fallbacks() {
+        let fallbacks = match quorum.takes_fallbacks() && self.config.limits.hints {
             true => self.fallbacks(key),
             false => &[],
         };

@@ -10,6 +10,7 @@
 //! record, and the second store would silently undo the first.
 
 use super::StoreTicket;
+use super::hints::{HintChange, HintWork};
 use super::stored::Stored;
 use super::{LoadId, OpId};
 use crate::message::{Held, Refusal};
@@ -34,7 +35,20 @@ pub(super) enum Work {
         id: u64,
         /// The record's bytes.
         record: Bytes,
+        /// The ack waits for the disk, whatever the bucket says.
+        sync: bool,
     },
+    /// Merge a record that another node brought home.
+    Handoff {
+        /// Who.
+        from: NodeIndex,
+        /// Its number for this.
+        id: u64,
+        /// The record's bytes.
+        record: Bytes,
+    },
+    /// Something about hints.
+    Hint(HintWork),
     /// Read for another coordinator.
     Fetch {
         /// Who.
@@ -57,6 +71,8 @@ pub(super) enum Waiter {
     MergeAck(NodeIndex, u64, Result<(), Refusal>),
     /// An answer for another coordinator.
     FetchAnswer(NodeIndex, u64, Result<Held, Refusal>),
+    /// An ack for a record that another node brought home.
+    HandoffAck(NodeIndex, u64, Result<(), Refusal>),
     /// A note that is waited for.
     Noted(Place),
 }
@@ -93,11 +109,18 @@ pub(super) struct Syncing {
     pub(super) ticket: StoreTicket,
     pub(super) place: Place,
     pub(super) waiters: Vec<Waiter>,
-    /// What it did to a leaf of a Merkle tree.
-    change: Option<LeafChange>,
+    /// What it did to what is counted in memory.
+    change: Option<Change>,
     /// Whether dots were minted in it.
     minted: bool,
     failed: bool,
+}
+
+/// What a store does to what is counted in memory.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Change {
+    Leaf(LeafChange),
+    Hint(HintChange),
 }
 
 /// What a store does to a leaf: which entry goes, and which one comes. Zero stands for none.
@@ -112,8 +135,8 @@ pub(super) struct LeafChange {
 #[derive(Debug)]
 pub(super) struct Failed {
     pub(super) place: Place,
-    /// What it had done to a leaf, to be undone.
-    pub(super) change: Option<LeafChange>,
+    /// What it had done to what is counted in memory, to be undone.
+    pub(super) change: Option<Change>,
     pub(super) waiters: Vec<Waiter>,
     /// Whether dots were minted in it, which other owners may have by now.
     pub(super) minted: bool,
@@ -176,7 +199,7 @@ impl Slots {
         &mut self,
         place: &Place,
         slot: &mut Slot,
-        change: Option<LeafChange>,
+        change: Option<Change>,
         minted: bool,
     ) -> StoreTicket {
         let ticket = self.enter_store(place.clone(), change, minted);
@@ -189,7 +212,7 @@ impl Slots {
         self.enter_store(place, None, false)
     }
 
-    fn enter_store(&mut self, place: Place, change: Option<LeafChange>, minted: bool) -> StoreTicket {
+    fn enter_store(&mut self, place: Place, change: Option<Change>, minted: bool) -> StoreTicket {
         self.next_ticket += 1;
         let ticket = StoreTicket(self.next_ticket);
         self.syncing.push_back(Syncing {

@@ -1,17 +1,24 @@
 //! What a node stores under a key: the record, and the local mark "this memory is mine".
 //!
 //! ```text
-//! length of the mark u8 (0: none) ‖ postcard(actor) ‖ the record's canonical bytes
+//! length of the mark u8 (0: none) ‖ postcard(actor) ‖ the record's canonical bytes          a record
+//! 255 u8 ‖ wall clock u64 be ‖ the same as above                                            a hint
 //! ```
 //!
 //! The mark never leaves the node. It says under which actor this vnode may go on counting for the key, and it is in the same bytes
 //! as the record, so that the two cannot part: a record that is lost, rolled back or overwritten takes its mark with it.
 //!
+//! A hint is the record as a fallback keeps it for an owner, and says since when. An owner that keeps one for another owner keeps no record in
+//! it: it is a *reference* to the record that this owner has itself, which only grows.
+//!
 //! Records are decoded only when somebody looks inside. Most reads by other coordinators compare a hash of the bytes and are done.
 
 use crate::dot::Actor;
 use crate::record::{MalformedRecord, Record};
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
+
+/// The first byte of a hint. No mark is this long.
+const HINT: u8 = u8::MAX;
 
 /// A record with its mark, as bytes and, once somebody looked, decoded. Invariant: `encoded` is canonical, and `decoded` is the same record.
 #[derive(Clone, Debug)]
@@ -19,6 +26,8 @@ pub(super) struct Stored {
     mark: Option<Actor>,
     encoded: Bytes,
     decoded: Option<Record>,
+    /// When it became a hint, by the wall clock; `None` for what is none, and for a hint that is not there.
+    since_ms: Option<u64>,
 }
 
 /// Bytes on disk that are not what [`Stored::payload`] writes.
@@ -33,14 +42,19 @@ impl Stored {
             mark: None,
             encoded: record.encode(),
             decoded: Some(record),
+            since_ms: None,
         }
     }
 
     /// Takes what storage returned.
     pub(super) fn parse(payload: Option<Bytes>) -> Result<Stored, MalformedPayload> {
-        let Some(payload) = payload else {
+        let Some(mut payload) = payload else {
             return Ok(Stored::empty());
         };
+        let since_ms = hint_since(&payload);
+        if since_ms.is_some() {
+            payload.advance(9);
+        }
         let length = usize::from(*payload.first().ok_or(MalformedPayload)?);
         let mark = payload.get(1..=length).ok_or(MalformedPayload)?;
         let mark = match length {
@@ -51,16 +65,22 @@ impl Stored {
             mark,
             encoded: payload.slice(length + 1..),
             decoded: None,
+            since_ms,
         })
     }
 
     /// What storage is to keep.
     pub(super) fn payload(&self) -> Bytes {
-        let mut bytes = Vec::with_capacity(20 + self.encoded.len());
+        let mut bytes = Vec::with_capacity(30 + self.encoded.len());
+        if let Some(since_ms) = self.since_ms {
+            bytes.push(HINT);
+            bytes.extend_from_slice(&since_ms.to_be_bytes());
+        }
+        let at = bytes.len();
         bytes.push(0);
         if let Some(mark) = &self.mark {
             bytes = postcard::to_extend(mark, bytes).expect("a vector grows, and actors serialize");
-            bytes[0] = (bytes.len() - 1) as u8;
+            bytes[at] = (bytes.len() - 1 - at) as u8;
         }
         bytes.extend_from_slice(&self.encoded);
         bytes.into()
@@ -68,7 +88,30 @@ impl Stored {
 
     /// Whether it is as if nothing had ever been stored.
     pub(super) fn is_empty(&self) -> bool {
-        self.mark.is_none() && self.encoded == Record::default().encode()
+        self.mark.is_none() && self.since_ms.is_none() && self.has_no_record()
+    }
+
+    /// Whether the record is that of a key that was never written.
+    pub(super) fn has_no_record(&self) -> bool {
+        self.encoded == Record::default().encode()
+    }
+
+    /// Since when it is a hint, by the wall clock in milliseconds.
+    pub(super) fn since_ms(&self) -> Option<u64> {
+        self.since_ms
+    }
+
+    /// The length of what storage is to keep, if it is a hint; 0 if it is none.
+    pub(super) fn hint_bytes(&self) -> usize {
+        let mut buffer = [0; 32];
+        let mark = |mark: &Actor| postcard::to_slice(mark, &mut buffer).map_or(0, |bytes| bytes.len());
+        self.since_ms
+            .map_or(0, |_| 10 + self.mark.as_ref().map_or(0, mark) + self.encoded.len())
+    }
+
+    /// Makes it a hint, if it is none yet.
+    pub(super) fn keep(&mut self, wall_ms: u64) {
+        self.since_ms.get_or_insert(wall_ms);
     }
 
     /// Under which actor this vnode may go on counting, if the actor's life is still its own.
@@ -112,6 +155,13 @@ impl Stored {
     }
 }
 
+/// Since when a payload is a hint, in milliseconds since 1970; `None` if it is none.
+pub(super) fn hint_since(payload: &[u8]) -> Option<u64> {
+    let (&first, rest) = payload.split_first()?;
+    let since = rest.first_chunk().filter(|_| first == HINT)?;
+    Some(u64::from_be_bytes(*since))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -129,6 +179,26 @@ mod tests {
         let again = Stored::parse(Some(stored.payload())).unwrap();
         assert_eq!(again.mark(), mark);
         assert_eq!(again.encoded(), Stored::empty().encoded());
+    }
+
+    #[test]
+    fn a_hint_keeps_the_time_at_which_it_was_made_and_a_reference_holds_no_record() {
+        let mut stored = Stored::empty();
+        assert!(stored.is_empty());
+        stored.keep(7);
+        stored.keep(8);
+        assert!(!stored.is_empty() && stored.has_no_record());
+        let payload = stored.payload();
+        assert_eq!(hint_since(&payload), Some(7));
+        assert_eq!(hint_since(&Stored::empty().payload()), None);
+        let mut again = Stored::parse(Some(payload)).unwrap();
+        assert_eq!(again.since_ms(), Some(7));
+        let mark = Some(Actor { life: 1, epoch: 2 });
+        again.replace(Record::default(), mark);
+        let again = Stored::parse(Some(again.payload())).unwrap();
+        assert_eq!((again.since_ms(), again.mark()), (Some(7), mark));
+        assert_eq!(again.hint_bytes(), again.payload().len());
+        assert_eq!(Stored::empty().hint_bytes(), 0);
     }
 
     proptest! {

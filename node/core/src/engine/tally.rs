@@ -115,6 +115,12 @@ impl Tally {
         Tally { quorum, started, lines }
     }
 
+    /// Takes it away, and leaves one without lines.
+    pub(super) fn take(&mut self) -> Tally {
+        let lines = std::mem::take(&mut self.lines);
+        Tally { lines, ..*self }
+    }
+
     /// What is waited for.
     pub(super) fn quorum(&self) -> &Quorum {
         &self.quorum
@@ -190,6 +196,11 @@ impl Tally {
         } else {
             Verdict::Pending
         }
+    }
+
+    /// Whether every owner has answered.
+    pub(super) fn is_complete(&self) -> bool {
+        self.lines.iter().all(|l| is_answer(l.state))
     }
 
     /// How many answers are still to come from those who were asked, plus those that came.

@@ -41,6 +41,11 @@ impl Vnodes {
         self.rng.next_u64() >> 1
     }
 
+    /// A random number below `bound`, for pauses.
+    pub(super) fn draw(&mut self, bound: u64) -> u64 {
+        self.rng.next_u64() % bound.max(1)
+    }
+
     /// The dot for a new write of the key that `stored` holds, and the actor to mark the record with.
     pub(super) fn mint(
         &mut self,

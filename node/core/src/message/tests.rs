@@ -264,6 +264,7 @@ fn replicate() -> PeerMessage {
         id: 300,
         key: key(),
         record: Bytes::from_static(&[1, 0, 0, 0, 0]),
+        sync: true,
     })
 }
 
@@ -296,7 +297,10 @@ fn replies() -> Vec<PeerMessage> {
             id: 4,
             result: Ok(Held::Record(Bytes::from_static(b"record"))),
         }),
-        PeerMessage::ReplicateReply(ReplicateReply { id: 5, result: Ok(()) }),
+        PeerMessage::ReplicateReply(ReplicateReply {
+            id: 5,
+            result: Ok(Durability::Durable),
+        }),
     ];
     for refusal in refusals {
         let result = Err(refusal);
@@ -460,12 +464,13 @@ fn the_bytes_of_a_replicate_frame_are_fixed() {
         .map(|byte| format!("{byte:02x}"))
         .collect();
     let expected = [
-        "20000000",                                   // length: 32
+        "21000000",                                   // length: 33
         "02 20",                                      // version 2, type 32
-        "5556fb3e",                                   // crc32 of version, type and payload
+        "36813abe",                                   // crc32 of version, type and payload
         "ac02",                                       // id 300
         "11 06 6275636b6574 0003 6b6579 01 736f7274", // 17 bytes of key
         "05 01 00 00 00 00",                          // 5 bytes of record
+        "01",                                         // sync
     ];
     assert_eq!(bytes.concat(), expected.concat().replace(' ', ""));
 }

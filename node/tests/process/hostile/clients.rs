@@ -6,6 +6,7 @@ use crate::support::peer::{Closed, encoded};
 use crate::support::{Home, runtime};
 use bytes::Bytes;
 use quorate_client::{Key, Operation, ReadOptions};
+use quorate_core::bucket::Durability;
 use quorate_core::message::{Fetch, Message, PeerMessage, Replicate, ReplicateReply, Request};
 
 /// What such a client may cost: what operations may hold, what may wait for one connection, and room for both to grow.
@@ -22,13 +23,17 @@ fn a_client_that_speaks_like_a_node_is_cut_off_and_changes_nothing() {
                 id: 1,
                 key: key(),
                 record,
+                sync: false,
             }),
             PeerMessage::Fetch(Fetch {
                 id: 1,
                 key: key(),
                 have: None,
             }),
-            PeerMessage::ReplicateReply(ReplicateReply { id: 1, result: Ok(()) }),
+            PeerMessage::ReplicateReply(ReplicateReply {
+                id: 1,
+                result: Ok(Durability::Durable),
+            }),
         ];
         for message in messages {
             let mut peer = scene.client().await;

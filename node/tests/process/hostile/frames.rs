@@ -4,6 +4,7 @@ use super::{PROTOCOL, Scene, key, peer_frame};
 use crate::support::peer::{encoded, frame};
 use crate::support::{Home, runtime};
 use bytes::Bytes;
+use quorate_core::bucket::Durability;
 use quorate_core::message::{
     Fetch, FetchReply, ForwardReply, Held, Message, PeerMessage, Query, QueryRequest, Refusal, Replicate,
     ReplicateReply, WIRE_VERSION,
@@ -83,7 +84,7 @@ fn frames_of_unknown_type_are_skipped_and_answers_that_nobody_asked_for_are_igno
         for id in [0, 1, 7, u64::MAX] {
             bytes.extend(peer_frame(PeerMessage::ReplicateReply(ReplicateReply {
                 id,
-                result: Ok(()),
+                result: Ok(Durability::Durable),
             })));
             bytes.extend(peer_frame(PeerMessage::ReplicateReply(ReplicateReply {
                 id,
@@ -106,6 +107,7 @@ fn frames_of_unknown_type_are_skipped_and_answers_that_nobody_asked_for_are_igno
             id: 5,
             key: key(),
             record: Bytes::from_static(b"no record at all"),
+            sync: false,
         };
         bytes.extend(peer_frame(PeerMessage::Replicate(rubbish)));
         bytes.extend(peer_frame(PeerMessage::Fetch(Fetch {

@@ -138,6 +138,14 @@ pub(super) fn is_forward(message: &PeerMessage) -> bool {
     matches!(message, PeerMessage::Forward(_))
 }
 
+pub(super) fn is_store_hint(message: &PeerMessage) -> bool {
+    matches!(message, PeerMessage::StoreHint(_))
+}
+
+pub(super) fn is_handoff(message: &PeerMessage) -> bool {
+    matches!(message, PeerMessage::Handoff(_))
+}
+
 /// How each replica stood, by node.
 pub(super) fn states(replicas: &[ReplicaReport]) -> Vec<ReplicaState> {
     let mut sorted = replicas.to_vec();

@@ -65,6 +65,7 @@ fn a_disk_that_hangs_fills_a_bounded_number_of_slots() {
             id: 2,
             key: numbered(99),
             record: Record::default().encode(),
+            sync: false,
         }),
     ];
     for message in messages {

@@ -36,6 +36,8 @@ pub(super) struct Disk {
     pub(super) holds_loads: bool,
     pub(super) refuses_stores: bool,
     pub(super) fails_loads: bool,
+    /// The one record that cannot be read.
+    pub(super) fails_loads_of: Option<Key>,
     /// How many stores it was asked for, notes not counted.
     pub(super) stores: usize,
 }
@@ -96,6 +98,19 @@ impl Cluster {
     /// The same, with the properties of all buckets changed.
     pub(super) fn with_bucket(nodes: usize, change: impl Fn(&mut BucketProperties)) -> Cluster {
         Cluster::with(nodes, |config| change(&mut config.buckets.defaults))
+    }
+
+    /// The same, where no hints are kept: owners that are behind stay behind.
+    pub(super) fn without_hints(nodes: usize) -> Cluster {
+        Cluster::with_bucket_without_hints(nodes, |_| {})
+    }
+
+    /// The same, with the properties of all buckets changed.
+    pub(super) fn with_bucket_without_hints(nodes: usize, change: impl Fn(&mut BucketProperties)) -> Cluster {
+        Cluster::with(nodes, |config| {
+            config.limits.hints = false;
+            change(&mut config.buckets.defaults);
+        })
     }
 
     /// The same, with each configuration changed.
@@ -187,6 +202,9 @@ impl Cluster {
         for (place, payload) in &rows {
             if Place::note_in(&place.row().key).is_some() {
                 self.engines[node].restore_note(place.clone(), payload).unwrap();
+            }
+            if let Place::Hint(target, key) = place {
+                self.engines[node].restore_hint(*target, key, payload);
             }
         }
         self.disks[node] = Disk {
@@ -350,7 +368,8 @@ impl Cluster {
 
     fn answer_load(&mut self, node: usize, load: LoadId, place: &Place) {
         let disk = &self.disks[node];
-        let result = match disk.fails_loads {
+        let is_lost = matches!(place, Place::Record(key) if disk.fails_loads_of.as_ref() == Some(key));
+        let result = match disk.fails_loads || is_lost {
             true => Err(LoadFailed::Unreadable),
             false => Ok(disk.applied.get(place).cloned()),
         };
@@ -428,6 +447,40 @@ impl Cluster {
         let owners: Vec<usize> = owners.iter().map(|node| usize::from(node.0)).collect();
         let stranger = (0..self.engines.len()).find(|node| !owners.contains(node));
         (owners, stranger.expect("there are more nodes than owners"))
+    }
+
+    /// The owners of the test's key and its fallbacks, each in the order of the preference list.
+    pub(super) fn owners_and_fallbacks(&self) -> (Vec<usize>, Vec<usize>) {
+        let ring = &self.engines[0].config().ring;
+        let list = ring.preference_list(ring.partition_of(key().token()));
+        let mut owners: Vec<usize> = list.iter().map(|node| usize::from(node.0)).collect();
+        let fallbacks = owners.split_off(3);
+        (owners, fallbacks)
+    }
+
+    /// The hints on a node's disk: for whom, the key, and the record; the empty record for a reference.
+    pub(super) fn hints(&self, node: usize) -> Vec<(usize, Key, Record)> {
+        let hint = |(place, payload): (&Place, &Bytes)| match place {
+            Place::Hint(target, key) => Some((usize::from(target.0[0] - 1), key.clone(), stored(payload))),
+            _ => None,
+        };
+        self.disks[node].applied.iter().filter_map(hint).collect()
+    }
+
+    /// For whom a node keeps hints of the test's key.
+    pub(super) fn hinted(&self, node: usize) -> Vec<usize> {
+        let hints = self.hints(node);
+        assert_eq!(self.counted(node), hints.len() as u64, "node {node} counts its hints");
+        hints
+            .into_iter()
+            .filter(|(_, k, _)| *k == key())
+            .map(|(target, ..)| target)
+            .collect()
+    }
+
+    /// How many hints a node says that it keeps.
+    pub(super) fn counted(&self, node: usize) -> u64 {
+        self.engines[node].hints().iter().map(|hints| hints.count).sum()
     }
 
     /// To whom `from` sent messages that `is` picks, in order.

@@ -1,7 +1,7 @@
 //! Disks that fail, refuse, hang or forget.
 
 use super::asks::{failed, get, get_with, key, put, put_under, read, states, texts, with_options, written};
-use super::cluster::Cluster;
+use super::cluster::{Cluster, TIMEOUT};
 use crate::engine::{Input, StoreTicket};
 use crate::key::Key;
 use crate::place::Place;
@@ -110,6 +110,7 @@ fn after_a_refused_store_the_key_is_read_as_it_is_on_disk_without_waiting_for_an
         ..ReadOptions::default()
     });
     assert_eq!(read(cluster.ask(0, all)).0, ["a"]);
+    cluster.advance(TIMEOUT);
     cluster.assert_idle();
 }
 
@@ -131,6 +132,7 @@ fn a_refused_store_leaves_earlier_ones_waiting_for_their_sync() {
     cluster.release_syncs(0);
     written(cluster.reply(first).unwrap());
     assert_eq!(read(cluster.reply(read_early).unwrap()).0, ["a"]);
+    cluster.advance(TIMEOUT);
     cluster.assert_idle();
 }
 

@@ -4,7 +4,7 @@ use super::asks::{failed, get, is_forward, put, read, written};
 use super::cluster::{Cluster, TIMEOUT, index};
 use crate::engine::Input;
 use crate::message::{Forward, PeerMessage};
-use crate::request::{Code, Outcome, ReplicaState};
+use crate::request::{Code, Outcome, QuorumKind, ReplicaState};
 use std::time::Duration;
 
 #[test]
@@ -44,7 +44,7 @@ fn a_request_that_was_forwarded_to_a_node_that_does_not_own_the_key_goes_no_furt
 
 #[test]
 fn a_forwarded_request_is_given_what_is_left_of_the_deadline() {
-    let mut cluster = Cluster::new(5);
+    let mut cluster = Cluster::with_bucket(5, |bucket| bucket.quorum = QuorumKind::Strict);
     let (owners, stranger) = cluster.owners_and_stranger();
     for &a in &owners {
         owners.iter().filter(|&&b| b != a).for_each(|&b| cluster.hold(a, b));
@@ -55,6 +55,10 @@ fn a_forwarded_request_is_given_what_is_left_of_the_deadline() {
     assert_eq!((failure.code, failure.outcome), (Code::QuorumNotMet, Outcome::Unknown));
     assert_eq!(failure.replicas.len(), 3);
     assert!(cluster.now.since(start) < TIMEOUT - Duration::from_millis(20));
+    for &a in &owners {
+        owners.iter().filter(|&&b| b != a).for_each(|&b| cluster.release(a, b));
+    }
+    cluster.advance(TIMEOUT);
     cluster.assert_idle();
 }
 

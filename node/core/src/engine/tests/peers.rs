@@ -2,6 +2,7 @@
 
 use super::asks::{failed, get, put, read, states, written};
 use super::cluster::{Cluster, TIMEOUT, index};
+use crate::bucket::Durability;
 use crate::engine::Input;
 use crate::message::{Held, PeerMessage, ReplicateReply};
 use crate::request::{Code, Outcome, ReplicaState};
@@ -96,6 +97,7 @@ fn a_write_that_was_sent_and_not_acknowledged_in_time_is_unknown_and_may_be_ther
     assert!(failure.detail.contains("n2 timed out after 980 ms"), "{failure}");
     cluster.release(1, 0);
     cluster.release(2, 0);
+    cluster.advance(TIMEOUT);
     cluster.assert_idle();
     assert_eq!(read(cluster.ask(1, get())).0, ["a"]);
 }
@@ -118,7 +120,10 @@ fn an_ack_that_comes_twice_or_from_a_stranger_counts_nothing() {
         .unwrap();
     for from in [other, other, stranger, me] {
         for id in [id, id + 1, 0] {
-            let message = PeerMessage::ReplicateReply(ReplicateReply { id, result: Ok(()) });
+            let message = PeerMessage::ReplicateReply(ReplicateReply {
+                id,
+                result: Ok(Durability::Durable),
+            });
             if from != me {
                 cluster.input(
                     me,

@@ -1,0 +1,395 @@
+//! Hinted handoff: hints go home.
+//!
+//! ```text
+//! target connected ──► a page of its hints is read ──► each is sent, few at a time ──► merged and synced there ──► dropped here
+//!        ▲                        ▲                              │
+//!        └── pause, doubling ◄────┼───────── refused ◄───────────┘
+//!                                 └── next page, until there are none
+//! ```
+//!
+//! A hint is dropped only when its owner says that it has merged it durably (promise P10), and only if it is still what was sent: one that was made
+//! again in the meantime stays and is sent again on the next pass. A hint holds a whole record and the owner merges it, so it may be sent
+//! twice, late, or beside newer writes. What is under way when the connection goes is still here; where a pass was when the process ended does
+//! not matter, since what was delivered is gone.
+//!
+//! How many may be under way is the [receiver's](super::handoff_receive) to say, up to this node's own window. Rejected: a rate in the
+//! configuration. It is too slow for an idle cluster and too fast for a busy one.
+
+use super::background::{Reader, Task};
+use super::hints::HintWork;
+use super::slots::Work;
+use super::stored::Stored;
+use super::{Engine, LoadFailed, Scan, ScanPage, ScanRows};
+use crate::key::Key;
+use crate::message::{Handoff, HandoffReply, PeerMessage, RECORD_BYTES_MAX};
+use crate::place::Place;
+use crate::planted;
+use crate::record::Record;
+use crate::time::Instant;
+use bytes::Bytes;
+use quorate_ring::{NodeId, NodeIndex};
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+/// Rows and bytes of a page.
+const PAGE_ROWS: usize = 64;
+const PAGE_BYTES: usize = 1 << 20;
+
+/// First and longest pause after a refusal, or after a pass that brought nothing home.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// A hint for a node that is connected waits this long: an owner that was slow may be slow still.
+const SOON: Duration = Duration::from_millis(250);
+
+/// How a target's hints get on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Progress {
+    pub(super) delivered: u64,
+    pub(super) rate_per_second: u32,
+    pub(super) under_way: u32,
+}
+
+/// One hint under way.
+#[derive(Debug)]
+struct Sent {
+    key: Key,
+    /// Hash of the record that was sent; `None` for a reference.
+    hash: Option<u64>,
+    /// Another reference was made since.
+    again: bool,
+}
+
+/// One pass over the hints for a node.
+#[derive(Debug, Default)]
+struct Pass {
+    number: u64,
+    /// Rows are being read behind here.
+    after: Option<Key>,
+    is_reading: bool,
+    has_read_all: bool,
+    /// Read and not sent: keys, and records where it is no reference.
+    queue: VecDeque<(Key, Option<Bytes>)>,
+    under_way: BTreeMap<u64, Sent>,
+    credit: u16,
+    delivered: u64,
+    /// Nothing is sent before then. Set once something was refused.
+    paused_until: Option<Instant>,
+}
+
+/// What is remembered of a node between passes.
+#[derive(Debug, Default)]
+struct Home {
+    pass: Option<Pass>,
+    pause: Duration,
+    delivered: u64,
+    rate_per_second: u32,
+    /// Of the rate: since when, and how many.
+    counted_since: Instant,
+    counted: u32,
+}
+
+impl Home {
+    fn lengthen_pause(&mut self) -> Duration {
+        self.pause = (self.pause * 2).clamp(PAUSE_MIN, PAUSE_MAX);
+        self.pause
+    }
+
+    fn count(&mut self, now: Instant) {
+        self.delivered += 1;
+        self.counted += 1;
+        let elapsed = now.since(self.counted_since).as_millis();
+        if elapsed >= 1000 {
+            let rate = u128::from(self.counted) * 1000 / elapsed;
+            let before = u128::from(self.rate_per_second);
+            let mixed = if before == 0 { rate } else { (before + rate) / 2 };
+            self.rate_per_second = u32::try_from(mixed).unwrap_or(u32::MAX);
+            (self.counted_since, self.counted) = (now, 0);
+        }
+    }
+}
+
+/// All passes, by node.
+#[derive(Debug, Default)]
+pub(super) struct Handoffs {
+    homes: BTreeMap<NodeIndex, Home>,
+    passes: u64,
+}
+
+impl Handoffs {
+    pub(super) fn progress(&self, node: NodeIndex) -> Progress {
+        let Some(home) = self.homes.get(&node) else {
+            return Progress::default();
+        };
+        let under_way = home.pass.as_ref().map_or(0, |pass| pass.under_way.len());
+        Progress {
+            delivered: home.delivered,
+            rate_per_second: home.rate_per_second,
+            under_way: under_way as u32,
+        }
+    }
+
+    /// The connection to a node is gone: all that was under way is a hint as before.
+    pub(super) fn lost(&mut self, node: NodeIndex) {
+        if let Some(home) = self.homes.get_mut(&node) {
+            (home.pass, home.rate_per_second) = (None, 0);
+        }
+    }
+
+    /// A reference was made again that may be under way.
+    pub(super) fn again(&mut self, node: Option<NodeIndex>, key: &Key) {
+        let home = node.and_then(|node| self.homes.get_mut(&node));
+        let Some(pass) = home.and_then(|home| home.pass.as_mut()) else {
+            return;
+        };
+        pass.under_way
+            .values_mut()
+            .filter(|sent| sent.key == *key)
+            .for_each(|sent| sent.again = true);
+    }
+
+    fn pass(&mut self, node: NodeIndex) -> Option<&mut Pass> {
+        self.homes.get_mut(&node)?.pass.as_mut()
+    }
+}
+
+impl Engine {
+    /// A node is there: its hints may go home.
+    pub(super) fn wake_handoff(&mut self, now: Instant, node: NodeIndex) {
+        if self.hints.are_for(self.config.ring.member(node).id) {
+            self.background.wake(now, Task::Handoff(node));
+        }
+    }
+
+    /// There is a new hint for a node.
+    pub(super) fn wake_handoff_soon(&mut self, now: Instant, target: NodeId) {
+        if let Some(node) = self.config.ring.index_of(target).filter(|&node| self.peers.is_up(node))
+            && self.handoffs.pass(node).is_none()
+        {
+            let jitter = Duration::from_millis(self.vnodes.draw(100));
+            self.background.wake(now + SOON + jitter, Task::Handoff(node));
+        }
+    }
+
+    /// Begins a pass, or goes on with one after a pause.
+    pub(super) fn run_handoff(&mut self, now: Instant, node: NodeIndex) {
+        let target = self.config.ring.member(node).id;
+        if !self.peers.is_up(node) || !self.hints.are_for(target) {
+            return;
+        }
+        let home = self.handoffs.homes.entry(node).or_default();
+        if home.pass.is_none() {
+            self.handoffs.passes += 1;
+            (home.counted_since, home.counted) = (now, 0);
+            home.pass = Some(Pass {
+                number: self.handoffs.passes,
+                credit: self.config.limits.handoff_window,
+                ..Pass::default()
+            });
+        }
+        self.go_on(now, node);
+    }
+
+    /// Sends as many as may be under way, and reads more when there are no more to send.
+    fn go_on(&mut self, now: Instant, node: NodeIndex) {
+        while let Some(pass) = self.handoffs.pass(node) {
+            if pass.paused_until.is_some_and(|until| now < until) {
+                return;
+            }
+            let window = pass.credit.min(self.config.limits.handoff_window).max(1);
+            if pass.under_way.len() >= usize::from(window) {
+                return;
+            }
+            let Some((key, record)) = pass.queue.pop_front() else {
+                break;
+            };
+            self.begin_delivery(now, node, key, record);
+        }
+        self.read_hints(now, node);
+    }
+
+    fn read_hints(&mut self, now: Instant, node: NodeIndex) {
+        let Some(pass) = self.handoffs.pass(node) else { return };
+        if pass.is_reading {
+            return;
+        }
+        if pass.has_read_all {
+            return self.end_pass(now, node);
+        }
+        pass.is_reading = true;
+        let (number, after) = (pass.number, pass.after.clone());
+        let rows = ScanRows::Hints(self.config.ring.member(node).id);
+        let scan = Scan {
+            rows,
+            after,
+            rows_max: PAGE_ROWS,
+            bytes_max: PAGE_BYTES,
+        };
+        self.begin_scan(Reader::Handoff(node, number), scan);
+    }
+
+    /// A page of hints was read.
+    pub(super) fn hints_read(
+        &mut self,
+        now: Instant,
+        node: NodeIndex,
+        number: u64,
+        result: Result<ScanPage, LoadFailed>,
+    ) {
+        let Some(pass) = self.handoffs.pass(node).filter(|pass| pass.number == number) else {
+            return;
+        };
+        pass.is_reading = false;
+        let Ok(page) = result else {
+            return self.pause_handoff(now, node);
+        };
+        pass.has_read_all = page.done;
+        if let Some((last, _)) = page.rows.last() {
+            pass.after = Some(last.clone());
+        }
+        for (key, payload) in page.rows {
+            let owns = self.owners(&key).contains(&self.me);
+            let record = match payload.map(|payload| Stored::parse(Some(payload))) {
+                // To an owner the row says all by being there.
+                _ if owns => None,
+                Ok(Ok(stored)) if !stored.has_no_record() => Some(stored.encoded().clone()),
+                // It cannot be read now. The next pass looks again.
+                _ => continue,
+            };
+            if let Some(pass) = self.handoffs.pass(node) {
+                pass.queue.push_back((key, record));
+            }
+        }
+        self.go_on(now, node);
+    }
+
+    fn begin_delivery(&mut self, now: Instant, node: NodeIndex, key: Key, record: Option<Bytes>) {
+        let id = self.new_op().0;
+        let Some(pass) = self.handoffs.pass(node) else { return };
+        let hash = record.as_ref().map(|record| Record::hash_encoded(record));
+        let sent = Sent {
+            key: key.clone(),
+            hash,
+            again: false,
+        };
+        match record {
+            Some(record) if record.len() > RECORD_BYTES_MAX => {}
+            Some(record) => {
+                pass.under_way.insert(id, sent);
+                self.send_hint_home(now, node, Handoff { id, key, record }, hash);
+            }
+            None => {
+                pass.under_way.insert(id, sent);
+                self.with_slot(now, &key, Work::Hint(HintWork::Deliver(node, id)));
+            }
+        }
+    }
+
+    /// This node's own record is here, for which a reference stands.
+    pub(super) fn deliver(&mut self, now: Instant, to: NodeIndex, id: u64, key: &Key, stored: &Stored) {
+        let record = stored.encoded().clone();
+        if stored.has_no_record() {
+            // It was lost here. Those who have it are found by comparing.
+            self.mark_dirty(
+                self.config.ring.member(to).id,
+                self.config.ring.partition_of(key.token()),
+            );
+            self.drop_hint(now, to, key.clone(), None);
+            self.skip_hint(now, to, id);
+        } else if record.len() > RECORD_BYTES_MAX {
+            self.skip_hint(now, to, id);
+        } else {
+            let key = key.clone();
+            self.send_hint_home(now, to, Handoff { id, key, record }, None);
+        }
+    }
+
+    fn send_hint_home(&mut self, now: Instant, to: NodeIndex, handoff: Handoff, hash: Option<u64>) {
+        if planted::is(10) {
+            self.drop_hint(now, to, handoff.key.clone(), hash);
+        }
+        self.send(to, PeerMessage::Handoff(handoff));
+    }
+
+    /// A hint stays for now.
+    pub(super) fn skip_hint(&mut self, now: Instant, node: NodeIndex, id: u64) {
+        let Some(pass) = self.handoffs.pass(node) else { return };
+        if pass.under_way.remove(&id).is_some() {
+            // Later: this is said while a row is being worked on.
+            self.background.wake(now, Task::Handoff(node));
+        }
+    }
+
+    /// An owner has answered.
+    pub(super) fn handoff_answer(&mut self, now: Instant, from: NodeIndex, answer: &HandoffReply) {
+        let Some(pass) = self.handoffs.pass(from) else { return };
+        let Some(sent) = pass.under_way.remove(&answer.id) else {
+            return;
+        };
+        pass.credit = answer.credit;
+        match answer.result {
+            Ok(()) => {
+                pass.delivered += 1;
+                if let Some(home) = self.handoffs.homes.get_mut(&from) {
+                    home.pause = Duration::ZERO;
+                    home.count(now);
+                }
+                self.counters.hints_delivered += 1;
+                if !sent.again {
+                    self.drop_hint(now, from, sent.key, sent.hash);
+                }
+                self.go_on(now, from);
+            }
+            Err(_) => self.pause_handoff(now, from),
+        }
+    }
+
+    fn drop_hint(&mut self, now: Instant, owner: NodeIndex, key: Key, hash: Option<u64>) {
+        let place = Place::Hint(self.config.ring.member(owner).id, key);
+        self.with_place(now, place, Work::Hint(HintWork::Drop(hash)));
+    }
+
+    /// Nothing is sent for a while.
+    fn pause_handoff(&mut self, now: Instant, node: NodeIndex) {
+        let Some(home) = self.handoffs.homes.get_mut(&node) else {
+            return;
+        };
+        let Some(pass) = home.pass.as_ref() else { return };
+        // Refusals of what was under way together count once.
+        if pass.paused_until.is_some_and(|until| now < until) {
+            return;
+        }
+        let pause = home.lengthen_pause();
+        let until = now + self.jittered(pause);
+        if let Some(pass) = self.handoffs.pass(node) {
+            pass.paused_until = Some(until);
+        }
+        self.background.wake(until, Task::Handoff(node));
+    }
+
+    /// All hints have been looked at. What is left is looked at again later.
+    fn end_pass(&mut self, now: Instant, node: NodeIndex) {
+        let Some(home) = self.handoffs.homes.get_mut(&node) else {
+            return;
+        };
+        let Some(pass) = home.pass.take_if(|pass| pass.under_way.is_empty()) else {
+            return;
+        };
+        home.rate_per_second = 0;
+        let pause = match pass.delivered == 0 && pass.paused_until.is_none() {
+            true => home.lengthen_pause(),
+            // A pause after a refusal was made already.
+            false => SOON,
+        };
+        if self.hints.are_for(self.config.ring.member(node).id) {
+            let at = now + self.jittered(pause);
+            self.background.wake(at, Task::Handoff(node));
+        }
+    }
+
+    /// At least half of it, at most all.
+    fn jittered(&mut self, pause: Duration) -> Duration {
+        let micros = pause.as_micros() as u64;
+        Duration::from_micros(micros / 2 + self.vnodes.draw(micros / 2 + 1))
+    }
+}

@@ -1,0 +1,361 @@
+//! Hints: what this node keeps for owners that were away.
+//!
+//! Each is one row under its target and key. A fallback keeps the whole record in it, with a mark of its own if it coordinated a write of it.
+//! An owner keeps only a *reference*: its own record has all that the hint is about, and only grows. So a node that is away for long costs
+//! each owner a hundred bytes for each key, and not the data twice. [`handoff`](super::handoff) brings hints home.
+//!
+//! Hints are bounded by their bytes. A fallback that is full refuses and is not counted; an owner that is full notes the [partition](super::dirty)
+//! instead, which is left to anti-entropy. They are counted by target and partition, exactly, since every change goes through the row's slot: settling asks
+//! whether a partition has any. Dynamo paper, section 4.6.
+//!
+//! Rejected: whole records in owners' hints, as in Cassandra. They hold one write each, so they grow with every write of a hot key, and
+//! delivering them replays all of its history.
+
+use super::Engine;
+use super::slots::{Change, Waiter, Work};
+use super::stored::{self, Stored};
+use crate::key::Key;
+use crate::message::{FetchHint, PeerMessage, Refusal, ReplicateReply, StoreHint};
+use crate::place::Place;
+use crate::record::Record;
+use crate::time::Instant;
+use bytes::Bytes;
+use quorate_ring::{NodeId, NodeIndex, PartitionId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a row costs beside its key and payload, in bytes.
+const ROW_BYTES: u64 = 64;
+
+/// Something to do with hints.
+#[derive(Debug)]
+pub(super) enum HintWork {
+    /// Keep a reference to this node's own record.
+    Refer,
+    /// Keep this record.
+    Keep(Bytes),
+    /// The owner has merged it: the record with this hash, or this node's own where there is a reference. Drop it if it is still that.
+    Drop(Option<u64>),
+    /// Send this node's own record, which a reference stands for, under this number.
+    Deliver(NodeIndex, u64),
+}
+
+/// How a row of hints changes, in bytes as they are counted; 0: there is none.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HintChange {
+    target: NodeId,
+    partition: PartitionId,
+    before: u64,
+    after: u64,
+    since_ms: u64,
+}
+
+/// What is kept for one owner, for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HintsFor {
+    /// The owner.
+    pub target: NodeId,
+    /// Hints.
+    pub count: u64,
+    /// Bytes that they are counted with: keys, payloads and a little for each row.
+    pub bytes: u64,
+    /// When the oldest of them was made, in milliseconds since 1970; about right, never too late. `None` if there are none.
+    pub oldest_ms: Option<u64>,
+    /// Hints that it has merged since this process started.
+    pub delivered: u64,
+    /// How many it merges a second at present; 0 while none are under way.
+    pub rate_per_second: u32,
+    /// Hints under way to it.
+    pub under_way: u32,
+}
+
+/// The hints for one owner.
+#[derive(Debug, Default)]
+struct Target {
+    count: u64,
+    bytes: u64,
+    oldest_ms: Option<u64>,
+    partitions: BTreeMap<PartitionId, u64>,
+}
+
+/// All hints that this node keeps. Invariant: `bytes` is the sum of all targets'.
+#[derive(Debug, Default)]
+pub(super) struct Hints {
+    targets: BTreeMap<NodeId, Target>,
+    bytes: u64,
+    /// What could not even be noted as dirty, since the disk refused.
+    unmarked: BTreeSet<(NodeId, PartitionId)>,
+}
+
+impl Hints {
+    /// Whether there are any for the owner.
+    pub(super) fn are_for(&self, target: NodeId) -> bool {
+        self.targets.contains_key(&target)
+    }
+
+    fn change(&mut self, change: HintChange) {
+        let HintChange {
+            target,
+            partition,
+            before,
+            after,
+            since_ms,
+        } = change;
+        let entry = self.targets.entry(target).or_default();
+        entry.bytes = (entry.bytes + after).saturating_sub(before);
+        self.bytes = (self.bytes + after).saturating_sub(before);
+        match (before, after) {
+            (0, 1..) => {
+                entry.count += 1;
+                *entry.partitions.entry(partition).or_default() += 1;
+                entry.oldest_ms = Some(entry.oldest_ms.map_or(since_ms, |oldest| oldest.min(since_ms)));
+            }
+            (1.., 0) => {
+                entry.count -= 1;
+                let left = entry.partitions.entry(partition).or_default();
+                *left = left.saturating_sub(1);
+                if *left == 0 {
+                    entry.partitions.remove(&partition);
+                }
+            }
+            _ => {}
+        }
+        if entry.count == 0 {
+            let left = std::mem::take(&mut entry.bytes);
+            self.bytes -= left;
+            self.targets.remove(&target);
+        }
+    }
+}
+
+impl Engine {
+    /// Takes in a hint that was stored by a former process. For the start of a node, before the first input.
+    pub fn restore_hint(&mut self, target: NodeId, key: &Key, payload: &[u8]) {
+        let since_ms = stored::hint_since(payload).unwrap_or(self.config.wall_ms);
+        self.hints.change(HintChange {
+            target,
+            partition: self.config.ring.partition_of(key.token()),
+            before: 0,
+            after: row_bytes(key, payload.len().max(1)),
+            since_ms,
+        });
+    }
+
+    /// What is kept for each owner.
+    pub fn hints(&self) -> Vec<HintsFor> {
+        let of = |(&target, hints): (&NodeId, &Target)| {
+            let node = self.config.ring.index_of(target);
+            let progress = node.map(|node| self.handoffs.progress(node)).unwrap_or_default();
+            HintsFor {
+                target,
+                count: hints.count,
+                bytes: hints.bytes,
+                oldest_ms: hints.oldest_ms,
+                delivered: progress.delivered,
+                rate_per_second: progress.rate_per_second,
+                under_way: progress.under_way,
+            }
+        };
+        self.hints.targets.iter().map(of).collect()
+    }
+
+    /// Whether this node keeps any hint for a key of the partition.
+    pub(super) fn hints_in(&self, partition: PartitionId) -> bool {
+        let mut targets = self.hints.targets.values();
+        targets.any(|target| target.partitions.contains_key(&partition))
+    }
+
+    /// Another owner of the key is behind: keeps a hint for it.
+    pub(super) fn keep_hint(&mut self, now: Instant, key: &Key, owner: NodeIndex) {
+        if !self.config.limits.hints {
+            return;
+        }
+        let target = self.config.ring.member(owner).id;
+        if self.slots.are_full(self.config.limits.slots_max) {
+            return self.overflow(key, target);
+        }
+        self.with_place(now, Place::Hint(target, key.clone()), Work::Hint(HintWork::Refer));
+    }
+
+    /// There is no room for a hint: notes the partition instead.
+    fn overflow(&mut self, key: &Key, target: NodeId) {
+        self.counters.hints_overflowed += 1;
+        self.mark_dirty(target, self.config.ring.partition_of(key.token()));
+    }
+
+    /// A coordinator asks this node to keep a record for an owner that is away.
+    pub(super) fn store_hint(&mut self, now: Instant, from: NodeIndex, message: StoreHint) {
+        let StoreHint {
+            id,
+            target,
+            key,
+            record,
+        } = message;
+        let is_owner = |node: Option<NodeIndex>| node.is_some_and(|node| self.owners(&key).contains(&node));
+        let refusal = if !is_owner(self.config.ring.index_of(target)) {
+            Some(Refusal::NotOwner)
+        } else if self.slots.are_full(self.config.limits.slots_max) {
+            Some(Refusal::Overloaded)
+        } else if is_owner(Some(self.me)) {
+            // Whoever asked has another ring, or is slow to notice who owns what. The record is at home here.
+            if target != self.config.me && self.config.limits.hints {
+                self.with_place(now, Place::Hint(target, key.clone()), Work::Hint(HintWork::Refer));
+            }
+            let sync = true;
+            return self.with_slot(now, &key, Work::Merge { from, id, record, sync });
+        } else if !self.fallbacks(&key).contains(&self.me) {
+            Some(Refusal::NotOwner)
+        } else if !self.config.limits.hints {
+            Some(Refusal::HintsFull)
+        } else {
+            None
+        };
+        match refusal {
+            Some(refusal) => {
+                let result = Err(refusal);
+                self.send(from, PeerMessage::ReplicateReply(ReplicateReply { id, result }));
+            }
+            None => {
+                let sync = true;
+                self.with_place(now, Place::Hint(target, key), Work::Merge { from, id, record, sync });
+            }
+        }
+    }
+
+    /// A coordinator asks for what this node keeps for an owner.
+    pub(super) fn fetch_hint(&mut self, now: Instant, from: NodeIndex, message: FetchHint) {
+        let FetchHint { id, target, key, have } = message;
+        if self.owners(&key).contains(&self.me) || !self.fallbacks(&key).contains(&self.me) {
+            self.send_held(from, id, Err(Refusal::NotOwner));
+        } else if self.slots.are_full(self.config.limits.slots_max) {
+            self.send_held(from, id, Err(Refusal::Overloaded));
+        } else {
+            self.with_place(now, Place::Hint(target, key), Work::Fetch { from, id, have });
+        }
+    }
+
+    /// Does something with a row of hints, or with the record that a reference stands for.
+    pub(super) fn hint_row(&mut self, now: Instant, place: &Place, work: HintWork, stored: &mut Stored) {
+        match (work, place) {
+            (HintWork::Refer, Place::Hint(target, key)) => {
+                if stored.since_ms().is_some() {
+                    self.handoffs.again(self.config.ring.index_of(*target), key);
+                } else if self.has_room(key, 0) {
+                    stored.keep(self.wall_ms(now));
+                } else {
+                    self.overflow(key, *target);
+                }
+            }
+            (HintWork::Keep(record), Place::Hint(target, key)) => {
+                if !self.has_room(key, record.len()) || stored.merge(&record).is_err() {
+                    self.overflow(key, *target);
+                }
+            }
+            (HintWork::Drop(delivered), _) => {
+                let hash = (!stored.has_no_record()).then(|| Record::hash_encoded(stored.encoded()));
+                if hash == delivered {
+                    *stored = Stored::empty();
+                }
+            }
+            (HintWork::Deliver(to, id), Place::Record(key)) => self.deliver(now, to, id, key, stored),
+            _ => {}
+        }
+    }
+
+    /// The row that some work is about cannot be read.
+    pub(super) fn cannot_read_hint(&mut self, now: Instant, place: &Place, work: &HintWork) {
+        match (work, place) {
+            (HintWork::Refer | HintWork::Keep(_), Place::Hint(target, key)) => self.overflow(key, *target),
+            (&HintWork::Deliver(to, id), _) => self.skip_hint(now, to, id),
+            // It will be delivered again.
+            _ => {}
+        }
+    }
+
+    /// Merges what a coordinator sent for an owner that is away, if there is room.
+    pub(super) fn merge_hint(
+        &mut self,
+        from: NodeIndex,
+        id: u64,
+        key: &Key,
+        record: &Bytes,
+        stored: &mut Stored,
+    ) -> Waiter {
+        match stored.encoded() == record || self.has_room(key, record.len()) {
+            true => self.merge(from, id, record, stored),
+            false => Waiter::MergeAck(from, id, Err(Refusal::HintsFull)),
+        }
+    }
+
+    fn has_room(&self, key: &Key, record_bytes: usize) -> bool {
+        self.hints.bytes + row_bytes(key, record_bytes + 10) <= self.config.limits.hint_bytes_max
+    }
+
+    /// Takes note that a row of hints changes. `before` is the length of its payload until now, 0 if there was none.
+    pub(super) fn change_hint(
+        &mut self,
+        now: Instant,
+        place: &Place,
+        before: usize,
+        stored: &Stored,
+    ) -> Option<Change> {
+        let Place::Hint(target, key) = place else { return None };
+        let change = HintChange {
+            target: *target,
+            partition: self.config.ring.partition_of(key.token()),
+            before: row_bytes(key, before),
+            after: row_bytes(key, stored.hint_bytes()),
+            since_ms: stored.since_ms().unwrap_or(self.wall_ms(now)),
+        };
+        self.hints.change(change);
+        if before == 0 {
+            self.counters.hints_stored += 1;
+            self.wake_handoff_soon(now, *target);
+        }
+        Some(Change::Hint(change))
+    }
+
+    /// A store of a hint was refused.
+    pub(super) fn undo_hint(&mut self, change: HintChange) {
+        let HintChange {
+            target,
+            partition,
+            before,
+            after,
+            ..
+        } = change;
+        self.hints.change(HintChange {
+            before: after,
+            after: before,
+            ..change
+        });
+        if after > 0 {
+            self.hints.unmarked.insert((target, partition));
+        }
+    }
+
+    /// A note that a partition is dirty was refused.
+    pub(super) fn undo_mark(&mut self, target: NodeId, partition: PartitionId) {
+        self.hints.unmarked.insert((target, partition));
+    }
+
+    /// Notes what the disk would not take, when it takes something again.
+    pub(super) fn note_unmarked(&mut self, now: Instant) {
+        if !self.hints.unmarked.is_empty() && !self.gate.is_closed(now) {
+            for (target, partition) in std::mem::take(&mut self.hints.unmarked) {
+                self.mark_dirty_again(target, partition);
+            }
+        }
+    }
+
+    /// The wall clock, in milliseconds since 1970.
+    pub(super) fn wall_ms(&self, now: Instant) -> u64 {
+        self.config.wall_ms + now.0 / 1000
+    }
+}
+
+fn row_bytes(key: &Key, payload: usize) -> u64 {
+    match payload {
+        0 => 0,
+        _ => key.encoded().len() as u64 + payload as u64 + ROW_BYTES,
+    }
+}

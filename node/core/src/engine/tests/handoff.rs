@@ -1,0 +1,268 @@
+//! Hints going home.
+
+use super::asks::{is_handoff, key, put, put_under, texts, with_options, written};
+use super::cluster::Cluster;
+use crate::key::Key;
+use crate::message::PeerMessage;
+use crate::request::Operation;
+use std::time::Duration;
+
+fn numbered(n: u64) -> Key {
+    Key::new(b"bucket", format!("key {n}").as_bytes(), None).unwrap()
+}
+
+fn all(operation: Operation) -> Operation {
+    with_options(operation, |options| options.w = Some(3))
+}
+
+/// Connects a node to all others.
+fn come_back(cluster: &mut Cluster, node: usize) {
+    (0..cluster.engines.len())
+        .filter(|&other| other != node)
+        .for_each(|other| cluster.connect(node, other));
+    cluster.advance(Duration::ZERO);
+}
+
+#[test]
+fn an_owner_that_comes_back_gets_what_others_kept_for_it() {
+    let mut cluster = Cluster::new(5);
+    let (owners, fallbacks) = cluster.owners_and_fallbacks();
+    let away = owners[1];
+    cluster.isolate(away);
+    written(cluster.ask(owners[0], all(put(1, "a", None))));
+    written(cluster.ask(owners[2], all(put(2, "b", None))));
+    assert!(cluster.record(away).is_empty());
+    come_back(&mut cluster, away);
+    assert_eq!(texts(&cluster.record(away)), ["a", "b"]);
+    assert!((0..5).all(|node| cluster.hints(node).is_empty()));
+    assert_eq!(cluster.engines[fallbacks[0]].counters().hints_delivered, 1);
+    assert!((0..5).all(|node| cluster.counted(node) == 0));
+    cluster.advance(Duration::from_secs(1));
+    cluster.assert_idle();
+}
+
+#[test]
+fn an_owner_delivers_its_own_record_as_it_is_by_then() {
+    let mut cluster = Cluster::new(3);
+    cluster.isolate(2);
+    written(cluster.ask(0, put(1, "a", None)));
+    written(cluster.ask(1, put(2, "b", None)));
+    let (hints_0, hints_1) = (cluster.hinted(0), cluster.hinted(1));
+    assert_eq!((&hints_0[..], &hints_1[..]), (&[2][..], &[2][..]));
+    cluster.connect(0, 2);
+    cluster.advance(Duration::ZERO);
+    assert_eq!(texts(&cluster.record(2)), ["a", "b"]);
+    assert_eq!(cluster.hinted(1), [2], "that one is another node's to deliver");
+    assert_eq!(cluster.record(2), cluster.record(0));
+}
+
+#[test]
+fn a_hint_stays_until_its_owner_has_synced_it() {
+    let mut cluster = Cluster::new(3);
+    cluster.isolate(2);
+    written(cluster.ask(0, put(1, "a", None)));
+    cluster.disks[2].holds_syncs = true;
+    come_back(&mut cluster, 2);
+    assert_eq!(cluster.sent_to(0, is_handoff), [2]);
+    cluster.advance(Duration::from_secs(5));
+    assert_eq!(cluster.hinted(0), [2]);
+    cluster.release_syncs(2);
+    cluster.advance(Duration::ZERO);
+    assert!(cluster.hinted(0).is_empty());
+}
+
+#[test]
+fn what_was_under_way_when_the_connection_went_is_delivered_on_the_next_one() {
+    let mut cluster = Cluster::new(3);
+    cluster.isolate(2);
+    written(cluster.ask(0, put(1, "a", None)));
+    cluster.disks[2].holds_loads = true;
+    come_back(&mut cluster, 2);
+    assert_eq!(cluster.sent_to(0, is_handoff).len(), 1);
+    cluster.isolate(2);
+    cluster.release_loads(2);
+    assert_eq!(cluster.hinted(0), [2]);
+    come_back(&mut cluster, 2);
+    assert_eq!(cluster.sent_to(0, is_handoff).len(), 2);
+    assert_eq!(texts(&cluster.record(2)), ["a"]);
+    assert!(cluster.hinted(0).is_empty());
+    cluster.advance(Duration::from_secs(1));
+    cluster.assert_idle();
+}
+
+#[test]
+fn hints_are_found_again_after_a_restart() {
+    let mut cluster = Cluster::new(5);
+    let (owners, fallbacks) = cluster.owners_and_fallbacks();
+    let away = owners[1];
+    cluster.isolate(away);
+    written(cluster.ask(owners[0], all(put(1, "a", None))));
+    let rows = cluster.copy_of(fallbacks[0]);
+    cluster.restart_alone(fallbacks[0], 99, rows);
+    assert_eq!(cluster.hinted(fallbacks[0]), [away]);
+    come_back(&mut cluster, away);
+    assert_eq!(texts(&cluster.record(away)), ["a"]);
+    assert!(cluster.hinted(fallbacks[0]).is_empty());
+}
+
+#[test]
+fn no_more_hints_are_under_way_than_the_window_and_all_of_them_go_home() {
+    let mut cluster = Cluster::with(3, |config| config.limits.handoff_window = 4);
+    cluster.isolate(2);
+    (0..300).for_each(|n| drop(written(cluster.ask(0, put_under(numbered(n), n, "a", None)))));
+    assert_eq!(cluster.counted(0), 300);
+    cluster.disks[2].holds_syncs = true;
+    come_back(&mut cluster, 2);
+    assert_eq!(cluster.sent_to(0, is_handoff).len(), 4);
+    cluster.disks[2].holds_syncs = false;
+    cluster.release_syncs(2);
+    cluster.advance(Duration::ZERO);
+    assert_eq!(cluster.sent_to(0, is_handoff).len(), 300);
+    assert_eq!(cluster.counted(0), 0);
+    assert_eq!(cluster.engines[0].counters().hints_delivered, 300);
+    cluster.advance(Duration::from_secs(1));
+    cluster.assert_idle();
+}
+
+#[test]
+fn a_node_that_serves_many_requests_gives_less_credit() {
+    let credit_with = |busy: u64| {
+        let mut cluster = Cluster::new(3);
+        cluster.isolate(2);
+        (0..3).for_each(|n| drop(written(cluster.ask(0, put_under(numbered(n), n, "a", None)))));
+        cluster.disks[2].holds_loads = true;
+        (100..100 + busy).for_each(|n| drop(cluster.begin(2, get_under(n))));
+        cluster.disks[2].holds_loads = false;
+        come_back(&mut cluster, 2);
+        let credit = cluster.sent.iter().find_map(|(_, _, message)| match message {
+            PeerMessage::HandoffReply(reply) => Some(reply.credit),
+            _ => None,
+        });
+        credit.unwrap()
+    };
+    assert!(credit_with(0) > 50);
+    assert!(credit_with(200) < 10);
+}
+
+fn get_under(n: u64) -> Operation {
+    Operation::Get {
+        key: numbered(n),
+        minimum: None,
+        options: crate::request::ReadOptions {
+            r: Some(1),
+            ..Default::default()
+        },
+    }
+}
+
+#[test]
+fn a_hint_that_was_made_again_while_it_was_under_way_is_delivered_again() {
+    let mut cluster = Cluster::new(3);
+    cluster.isolate(2);
+    written(cluster.ask(0, put(1, "a", None)));
+    cluster.disks[2].holds_loads = true;
+    come_back(&mut cluster, 2);
+    // It is under way. Another write is not acknowledged in time, so the hint is made once more.
+    written(cluster.ask(0, put(2, "b", None)));
+    cluster.advance(Duration::from_millis(100));
+    cluster.sent.clear();
+    cluster.release_loads(2);
+    assert_eq!(cluster.hinted(0), [2]);
+    cluster.advance(Duration::from_secs(1));
+    assert_eq!(cluster.sent_to(0, is_handoff), [2]);
+    assert!(cluster.hinted(0).is_empty());
+    cluster.assert_idle();
+}
+
+#[test]
+fn a_hint_that_grew_while_it_was_under_way_is_delivered_again() {
+    let mut cluster = Cluster::new(5);
+    let (owners, fallbacks) = cluster.owners_and_fallbacks();
+    let away = owners[1];
+    cluster.isolate(away);
+    written(cluster.ask(owners[0], all(put(1, "a", None))));
+    cluster.disks[away].holds_loads = true;
+    cluster.connect(away, fallbacks[0]);
+    cluster.advance(Duration::ZERO);
+    assert_eq!(cluster.sent_to(fallbacks[0], is_handoff).len(), 1);
+    // Only the fallback is connected to the owner; the coordinator is not, and sends another write to the fallback.
+    written(cluster.ask(owners[0], all(put(2, "b", None))));
+    cluster.release_loads(away);
+    cluster.advance(Duration::from_secs(1));
+    assert_eq!(cluster.sent_to(fallbacks[0], is_handoff).len(), 2);
+    assert_eq!(texts(&cluster.record(away)), ["a", "b"]);
+    assert!(cluster.hinted(fallbacks[0]).is_empty());
+}
+
+#[test]
+fn an_owner_that_refuses_is_asked_ever_less_often() {
+    let mut cluster = Cluster::new(3);
+    cluster.isolate(2);
+    written(cluster.ask(0, put(1, "a", None)));
+    cluster.disks[2].refuses_stores = true;
+    come_back(&mut cluster, 2);
+    cluster.advance(Duration::from_secs(300));
+    let tries = cluster.sent_to(0, is_handoff).len();
+    assert!((14..40).contains(&tries), "{tries}");
+    cluster.disks[2].refuses_stores = false;
+    cluster.advance(Duration::from_secs(31));
+    assert_eq!(texts(&cluster.record(2)), ["a"]);
+    assert!(cluster.hinted(0).is_empty());
+    cluster.assert_idle();
+}
+
+#[test]
+fn a_delivery_merges_and_takes_nothing_from_its_owner() {
+    let mut cluster = Cluster::new(5);
+    let (owners, _) = cluster.owners_and_fallbacks();
+    let away = owners[1];
+    cluster.isolate(away);
+    written(cluster.ask(owners[0], all(put(1, "a", None))));
+    // The owner is cut off from whoever keeps the hint, but reaches another owner, and takes a write.
+    cluster.connect(away, owners[2]);
+    cluster.advance(Duration::ZERO);
+    written(cluster.ask(away, put(2, "b", None)));
+    come_back_but(&mut cluster, away, owners[2]);
+    assert_eq!(texts(&cluster.record(away)), ["a", "b"]);
+}
+
+fn come_back_but(cluster: &mut Cluster, node: usize, connected: usize) {
+    (0..cluster.engines.len())
+        .filter(|&other| other != node && other != connected)
+        .for_each(|other| cluster.connect(node, other));
+    cluster.advance(Duration::ZERO);
+}
+
+#[test]
+fn a_record_that_cannot_be_read_keeps_its_hint_and_does_not_keep_the_others() {
+    let mut cluster = Cluster::new(3);
+    cluster.isolate(2);
+    (0..3).for_each(|n| drop(written(cluster.ask(0, put_under(numbered(n), n, "a", None)))));
+    cluster.disks[0].fails_loads_of = Some(numbered(1));
+    come_back(&mut cluster, 2);
+    let left: Vec<Key> = cluster.hints(0).into_iter().map(|(_, key, _)| key).collect();
+    assert_eq!(left, [numbered(1)]);
+    cluster.disks[0].fails_loads_of = None;
+    cluster.advance(Duration::from_secs(30));
+    assert!(cluster.hints(0).is_empty());
+    cluster.assert_idle();
+}
+
+#[test]
+fn the_tests_key_is_among_those_that_are_handed_over_in_the_order_of_tokens() {
+    let mut cluster = Cluster::new(3);
+    cluster.isolate(2);
+    written(cluster.ask(0, put(100, "a", None)));
+    (0..20).for_each(|n| drop(written(cluster.ask(0, put_under(numbered(n), n, "a", None)))));
+    come_back(&mut cluster, 2);
+    let tokens: Vec<u64> = cluster
+        .sent
+        .iter()
+        .filter_map(|(from, _, message)| match message {
+            PeerMessage::Handoff(m) if *from == 0 => Some(m.key.token().0),
+            _ => None,
+        })
+        .collect();
+    assert!(tokens.is_sorted() && tokens.contains(&key().token().0), "{tokens:?}");
+    assert_eq!(tokens.len(), 21);
+}
