@@ -1,6 +1,6 @@
 //! Disks that are full, and power that is cut.
 
-use super::{NODES, end, end_well, home_with, step};
+use super::{NODES, end, end_well, step};
 use crate::support::bulk::Bulk;
 use crate::support::disk::Disk;
 use crate::support::http::{get, put};
@@ -41,12 +41,12 @@ fn a_node_whose_disk_is_full_reads_on_takes_no_writes_and_recovers_when_there_is
     bulk.write(&dev, 0..100, Some(0));
     let load = Load::start(dev.client_toml());
     load.wait_for_more(100);
-    step("leave node 3 a few MiB above its reserve, and fill those");
-    fill(disk.path(), (RESERVE_MIB + 12) << 20);
+    step("fill the disk of node 3 until there is less than its reserve");
+    fill(disk.path(), (RESERVE_MIB - 8) << 20);
     let mut fillers = 0..;
     let acks = eventually("node 3 takes no write", || {
         let path = format!("/v1/kv/filler/{}", fillers.next()?);
-        let reply = put(dev.http(1), &path, vec![7; 512 << 10]).send().expect(204);
+        let reply = put(dev.http(1), &path, "x").send().expect(204);
         let refused = dev.metric(3, "quorate_engine_store_failures_total")?;
         (refused > 0.0).then(|| reply.header("Quorate-Acks").unwrap().to_owned())
     });

@@ -55,6 +55,14 @@ impl Write {
 }
 
 impl Books {
+    /// New ones, of a bucket.
+    pub(crate) fn of(bucket: &'static str) -> Books {
+        Books {
+            bucket,
+            ..Books::default()
+        }
+    }
+
     /// Acknowledged writes so far.
     pub(crate) fn acknowledged(&self) -> usize {
         self.writes.values().filter(|write| write.acknowledged).count()

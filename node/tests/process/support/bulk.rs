@@ -28,7 +28,11 @@ impl Bulk {
             // splitmix64
             state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
             let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            body.extend((mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb).to_le_bytes());
+            body.extend(
+                (mixed ^ (mixed >> 27))
+                    .wrapping_mul(0x94d0_49bb_1331_11eb)
+                    .to_le_bytes(),
+            );
         }
         body.truncate(self.bytes.max(1));
         body

@@ -22,7 +22,11 @@ impl Disk {
     pub(crate) fn in_memory(parent: &Path, mib: u64) -> Result<Disk, String> {
         let disk = Disk::new(parent, None)?;
         let size = format!("size={mib}m,mode=0700");
-        call(Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&disk.at))?;
+        call(
+            Command::new("mount")
+                .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
+                .arg(&disk.at),
+        )?;
         Ok(disk)
     }
 

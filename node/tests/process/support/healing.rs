@@ -21,7 +21,8 @@ impl Dev<'_> {
         let text = http::get(self.admin(node), "/metrics").try_send().ok()?.text();
         let values = text.lines().filter_map(|line| {
             let rest = line.strip_prefix(name)?;
-            (rest.starts_with('{') || rest.starts_with(' ')).then(|| rest.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+            (rest.starts_with('{') || rest.starts_with(' '))
+                .then(|| rest.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
         });
         values.reduce(|sum, value| sum + value)
     }
@@ -54,7 +55,14 @@ impl Dev<'_> {
         let began = Instant::now();
         let mut command = quorate();
         command
-            .args(["wait", "--for", "settled", "--timeout", &PATIENCE.as_secs().to_string(), "--config"])
+            .args([
+                "wait",
+                "--for",
+                "settled",
+                "--timeout",
+                &PATIENCE.as_secs().to_string(),
+                "--config",
+            ])
             .arg(self.client_toml());
         let output = command.output().unwrap();
         if !output.status.success() {
@@ -77,7 +85,10 @@ impl Dev<'_> {
                 (reply.status, reply.header("ETag").map(str::to_owned), reply.context())
             });
             let answers = Vec::from_iter(answers);
-            assert!(answers.iter().all(|answer| *answer == answers[0]), "{key}: {answers:#?}");
+            assert!(
+                answers.iter().all(|answer| *answer == answers[0]),
+                "{key}: {answers:#?}"
+            );
         }
     }
 }

@@ -40,10 +40,7 @@ impl Load {
 
     /// Starts it in some bucket.
     pub(crate) fn start_in(bucket: &'static str, config: PathBuf) -> Load {
-        let books = Books {
-            bucket,
-            ..Books::default()
-        };
+        let books = Books::of(bucket);
         let shared = Arc::new(Shared {
             bucket,
             books: Mutex::new(books),
