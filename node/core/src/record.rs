@@ -285,6 +285,13 @@ impl Record {
         }
     }
 
+    /// The bytes of the context within canonical bytes, without a look at the rest; `None` if they do not start like a record.
+    pub fn context_bytes(encoded: &[u8]) -> Option<&[u8]> {
+        let body = encoded.strip_prefix(&[RECORD_FORMAT])?;
+        let (_, rest) = postcard::take_from_bytes::<Context>(body).ok()?;
+        body.get(..body.len() - rest.len())
+    }
+
     /// [`XxHash3_64`] of encoded bytes: how replicas compare records without shipping them.
     pub fn hash_encoded(encoded: &[u8]) -> u64 {
         XxHash3_64::oneshot(encoded)

@@ -13,6 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) enum Task {
     /// Hints go home to a node.
     Handoff(NodeIndex),
+    /// Owners compare their trees.
+    Exchange,
     /// Greets peers again that may not have heard it.
     Greet,
 }
@@ -22,6 +24,8 @@ pub(super) enum Task {
 pub(super) enum Reader {
     /// Hints for a node, on this pass over them.
     Handoff(NodeIndex, u64),
+    /// A list of keys, by its number.
+    Exchange(u64),
 }
 
 /// Tasks that sleep and scans under way.
@@ -80,6 +84,7 @@ impl Engine {
         while let Some(task) = self.background.due(now) {
             match task {
                 Task::Handoff(node) => self.run_handoff(now, node),
+                Task::Exchange => self.run_exchanges(now),
                 Task::Greet => self.greet_again(now),
             }
         }
@@ -98,6 +103,7 @@ impl Engine {
         if let Some(reader) = self.background.scans.remove(&scan) {
             match reader {
                 Reader::Handoff(node, pass) => self.hints_read(now, node, pass, result),
+                Reader::Exchange(listing) => self.listed(now, listing, result),
             }
         }
     }

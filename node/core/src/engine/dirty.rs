@@ -4,7 +4,9 @@
 //! it is there. The note goes when an exchange with that peer over every tree of the partition has ended after it was made.
 
 use super::Engine;
+use super::background::Task;
 use crate::place::Place;
+use crate::time::Instant;
 use bytes::Bytes;
 use quorate_ring::{NodeId, PartitionId};
 use std::collections::BTreeMap;
@@ -36,7 +38,10 @@ impl Engine {
     pub(super) fn mark_dirty(&mut self, node: NodeId, partition: PartitionId) {
         let marks = self.dirty.0.entry((node, partition)).or_default();
         *marks += 1;
-        if *marks == 1 {
+        let is_new = *marks == 1;
+        self.exchange.note_dirty(node, partition);
+        self.background.wake(Instant(0), Task::Exchange);
+        if is_new {
             self.store_plain(Place::Dirty(node, partition), Some(Bytes::from_static(&[1])));
         }
     }

@@ -99,6 +99,7 @@ impl Engine {
                 }),
                 Work::Handoff { from, id, record } => list.push(self.take_handoff(from, id, &record, &mut stored)),
                 Work::Hint(work) => self.hint_row(now, &place, work, &mut stored),
+                Work::Exchange(work) => list.push(Waiter::Exchange(self.exchange_row(work, &mut stored))),
                 Work::Fetch { from, id, have } => list.push(self.answer_fetch(from, id, have, &stored)),
             }
         }
@@ -108,7 +109,10 @@ impl Engine {
         if *stored.encoded() != before || stored.hint_bytes() != hint_before {
             let change = match place {
                 Place::Hint(..) => self.change_hint(now, &place, hint_before, &stored),
-                _ => self.change_leaf(&place, &before, stored.encoded()),
+                _ => {
+                    self.exchange.note_change(now, &place);
+                    self.change_leaf(&place, &before, stored.encoded())
+                }
             };
             let ticket = self.slots.begin_store(&place, &mut slot, change, !writes.is_empty());
             self.effects.push_back(Effect::Store {
@@ -146,7 +150,7 @@ impl Engine {
                 Work::Coordinate(op) => self.put_waits_for_sync(*op),
                 Work::Merge { sync, .. } => *sync,
                 Work::Read(_) | Work::Fetch { .. } => false,
-                Work::Handoff { .. } | Work::Hint(_) => true,
+                Work::Handoff { .. } | Work::Hint(_) | Work::Exchange(_) => true,
             }
     }
 
@@ -178,6 +182,7 @@ impl Engine {
                 Waiter::MergeAck(to, id, merged) => self.send_ack(now, to, id, merged.and(result)),
                 Waiter::FetchAnswer(to, id, held) => self.send_held(to, id, result.and(held)),
                 Waiter::HandoffAck(to, id, merged) => self.answer_handoff(to, id, result.and(merged)),
+                Waiter::Exchange(waiter) => self.exchange_synced(now, waiter, result.map(|_| ())),
                 Waiter::Noted(place) => self.noted(now, &place, result.is_ok()),
             }
         }
@@ -217,6 +222,7 @@ impl Engine {
             Work::Merge { from, id, .. } => self.send_ack(now, from, id, Err(Refusal::ReadFailed)),
             Work::Fetch { from, id, .. } => self.send_held(from, id, Err(Refusal::ReadFailed)),
             Work::Handoff { from, id, .. } => self.answer_handoff(from, id, Err(Refusal::ReadFailed)),
+            Work::Exchange(work) => self.exchange_unreadable(now, work),
             Work::Hint(work) => self.cannot_read_hint(now, place, &work),
         }
     }

@@ -256,6 +256,7 @@ impl Engine {
             peer.link = None;
         }
         self.peers.down(node);
+        self.exchange_peer_down(now, node);
         self.lose(now, node);
         self.end_greeting();
     }

@@ -17,6 +17,7 @@
 
 mod background;
 mod dirty;
+mod exchange;
 mod forward;
 mod gate;
 mod get;
@@ -41,6 +42,7 @@ mod vnodes;
 #[cfg(test)]
 mod tests;
 
+pub use exchange::{ExchangePhase, ExchangeStatus, LastExchange, RunningExchange};
 pub use hints::HintsFor;
 pub use io::{Effect, Input, LoadFailed, LoadId, RequestHandle, Scan, ScanId, ScanPage, ScanRows, StoreTicket};
 pub use memory::{Boot, MalformedNote, PeerState};
@@ -55,6 +57,7 @@ use crate::time::Instant;
 use crate::tree::Trees;
 use background::Background;
 use dirty::Dirty;
+use exchange::Exchange;
 use gate::Gate;
 use handoff::Handoffs;
 use hints::Hints;
@@ -204,6 +207,8 @@ pub struct Counters {
     pub exchange_received: u64,
     /// Bytes of records and lists of keys that exchanges sent.
     pub exchange_bytes_sent: u64,
+    /// Records that exchanges left out because they are too large to be sent.
+    pub exchange_too_large: u64,
     /// Records that were dropped because their deletes are settled.
     pub reaped: u64,
     /// Actors that were dropped from contexts.
@@ -258,6 +263,7 @@ pub struct Engine {
     handoffs: Handoffs,
     pending: Pending,
     repairs: Repairs,
+    exchange: Exchange,
     ops: Ops,
     timers: BTreeSet<(Instant, OpId, Timer)>,
     /// When each write that was sent becomes slow, in order.
@@ -290,6 +296,7 @@ impl Engine {
             handoffs: Handoffs::default(),
             pending: Pending::default(),
             repairs: Repairs::default(),
+            exchange: Exchange::new(config.seed),
             ops: Ops::default(),
             timers: BTreeSet::new(),
             slow: VecDeque::new(),
@@ -399,6 +406,7 @@ impl Engine {
     fn come_up(&mut self, now: Instant, node: NodeIndex) {
         self.peers.up(node);
         self.wake_handoff(now, node);
+        self.exchange_peer_up(now, node);
     }
 
     fn message(&mut self, now: Instant, from: NodeIndex, message: PeerMessage) {
@@ -434,13 +442,16 @@ impl Engine {
             PeerMessage::StoreHint(m) => self.store_hint(now, from, m),
             PeerMessage::FetchHint(m) => self.fetch_hint(now, from, m),
             PeerMessage::Handoff(m) => self.handoff(now, from, m),
-            PeerMessage::HandoffReply(m) => self.handoff_answer(now, from, &m),
+            PeerMessage::HandoffReply(m) => {
+                self.exchange_delivered(now, from, &m);
+                self.handoff_answer(now, from, &m);
+            }
+            PeerMessage::TreeAsk(m) => self.tree_ask(now, from, m),
+            PeerMessage::TreeReply(m) => self.tree_reply(now, from, m),
+            PeerMessage::Pull(m) => self.pull(now, from, m),
+            PeerMessage::PullReply(m) => self.pull_reply(now, from, m),
             // Each comes to its own place with what it is for.
             PeerMessage::Greeting(_)
-            | PeerMessage::TreeAsk(_)
-            | PeerMessage::TreeReply(_)
-            | PeerMessage::Pull(_)
-            | PeerMessage::PullReply(_)
             | PeerMessage::SettleAsk(_)
             | PeerMessage::SettleReply(_)
             | PeerMessage::Reap(_) => {}

@@ -10,6 +10,7 @@
 //! record, and the second store would silently undo the first.
 
 use super::StoreTicket;
+use super::exchange::{RowWaiter, RowWork};
 use super::hints::{HintChange, HintWork};
 use super::stored::Stored;
 use super::{LoadId, OpId};
@@ -58,6 +59,8 @@ pub(super) enum Work {
         /// Hash of what it has.
         have: Option<u64>,
     },
+    /// A part of an exchange.
+    Exchange(RowWork),
 }
 
 /// Something to say once a row is on disk as it is now.
@@ -73,6 +76,8 @@ pub(super) enum Waiter {
     FetchAnswer(NodeIndex, u64, Result<Held, Refusal>),
     /// An ack for a record that another node brought home.
     HandoffAck(NodeIndex, u64, Result<(), Refusal>),
+    /// What an exchange goes on with.
+    Exchange(RowWaiter),
     /// A note that is waited for.
     Noted(Place),
 }

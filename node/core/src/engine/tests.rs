@@ -10,6 +10,7 @@ mod bounds;
 mod cluster;
 mod disk;
 mod durable;
+mod exchanges;
 mod fallbacks;
 mod forwards;
 mod handoff;

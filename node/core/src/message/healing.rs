@@ -90,7 +90,13 @@ pub enum TreeQuestion {
     /// The hashes of these branches' leaves, in this order.
     Leaves(Vec<u8>),
     /// The keys in these leaves.
-    Keys(Vec<u16>),
+    Keys {
+        /// The leaves, in order.
+        leaves: Vec<u16>,
+        /// Of the first leaf only the keys behind this one: where an earlier answer stopped. One leaf may hold more than an answer does, since
+        /// all items of one partition key lie in one.
+        after: Option<Key>,
+    },
 }
 
 /// One owner asks another about a tree of theirs.
@@ -111,7 +117,7 @@ pub struct TreeAsk {
 pub struct KeyEntry {
     /// The record's name.
     pub key: Key,
-    /// Hash of its canonical bytes.
+    /// Hash of its canonical bytes; zero if it was written a moment ago, and the other owners may not have that write yet.
     #[serde(with = "postcard::fixint::le")]
     pub hash: u64,
     /// Its context as postcard, so that the other side knows whose record is the newer one; empty if it is longer than a small record.
@@ -127,9 +133,10 @@ pub enum TreeAnswer {
     Branches(Vec<u64>),
     /// The hashes of the leaves of the branches that were asked for.
     Leaves(Vec<u64>),
-    /// The keys in the leaves that were asked for, up to a bound. `done`: how many of these leaves are listed to their end.
+    /// The keys in the leaves that were asked for, up to a bound. `done`: how many of these leaves are listed to their end; the next one is
+    /// listed up to the last key.
     Keys {
-        /// The keys.
+        /// The keys, in their order.
         entries: Vec<KeyEntry>,
         /// Leaves listed to their end.
         done: u16,

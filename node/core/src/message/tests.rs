@@ -242,7 +242,10 @@ fn healing() -> Vec<PeerMessage> {
         }),
         ask(TreeQuestion::Root(u64::MAX)),
         ask(TreeQuestion::Leaves(vec![0, 63])),
-        ask(TreeQuestion::Keys(vec![0, 4095])),
+        ask(TreeQuestion::Keys {
+            leaves: vec![0, 4095],
+            after: Some(key()),
+        }),
         reply(Ok(TreeAnswer::Same)),
         reply(Ok(TreeAnswer::Branches(vec![1, 2]))),
         reply(Ok(TreeAnswer::Leaves(vec![3]))),

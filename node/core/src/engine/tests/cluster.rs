@@ -4,8 +4,8 @@ use super::asks::key;
 use crate::bucket::BucketProperties;
 use crate::dot::Dot;
 use crate::engine::{
-    Boot, Effect, Engine, EngineConfig, Input, LoadFailed, LoadId, RequestHandle, Scan, ScanId, ScanPage, ScanRows,
-    StoreTicket, stored::Stored,
+    Boot, Effect, Engine, EngineConfig, Input, Limits, LoadFailed, LoadId, RequestHandle, Scan, ScanId, ScanPage,
+    ScanRows, StoreTicket, stored::Stored,
 };
 use crate::key::Key;
 use crate::message::{Greeting, Met, PeerMessage};
@@ -14,6 +14,7 @@ use crate::record::Record;
 use crate::request::{Operation, RequestId, Response};
 use crate::seal::{ContextKey, ContextKeys};
 use crate::time::Instant;
+use crate::tree::{self, Trees};
 use bytes::Bytes;
 use quorate_ring::{Member, NodeId, NodeIndex, Ring, RingVersion};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -30,6 +31,8 @@ pub(super) struct Disk {
     pub(super) applied: BTreeMap<Place, Bytes>,
     /// What survives a crash.
     synced: BTreeMap<Place, Bytes>,
+    /// Where the two may differ.
+    unsynced: BTreeSet<Place>,
     last: StoreTicket,
     loads: Vec<(LoadId, Place)>,
     pub(super) holds_syncs: bool,
@@ -80,7 +83,10 @@ pub(super) fn config(nodes: usize, me: usize, seed: u8) -> EngineConfig {
         seed: [seed; 32],
         context_keys: ContextKeys::new(ContextKey { id: 1, secret: [9; 32] }, vec![]),
         buckets: Default::default(),
-        limits: Default::default(),
+        limits: Limits {
+            exchange: false,
+            ..Limits::default()
+        },
         wall_ms: 1_800_000_000_000,
         boot: Boot {
             generation: 1,
@@ -212,6 +218,27 @@ impl Cluster {
             synced: rows,
             ..Disk::default()
         };
+        self.restore_leaves(node);
+    }
+
+    /// Hands a new engine the Merkle trees of what is on its disk.
+    fn restore_leaves(&mut self, node: usize) {
+        let engine = &mut self.engines[node];
+        let mut trees = Trees::new(engine.config().ring.partition_bits());
+        for (place, payload) in &self.disks[node].applied {
+            let Place::Record(key) = place else { continue };
+            // Bytes that a test spoiled are in no tree.
+            let Ok(stored) = Stored::parse(Some(payload.clone())) else {
+                continue;
+            };
+            let partition = engine.config().ring.partition_of(key.token());
+            let n = engine.config().buckets.of(key.bucket()).n;
+            let leaf = trees.leaf_of(partition, key.token(), n);
+            trees.change(leaf, 0, tree::entry(key, stored.encoded()));
+        }
+        for (token, n, sum) in trees.take_changed() {
+            engine.restore_leaf(token, n, sum);
+        }
     }
 
     /// Keeps what is sent from one node to another until [`Cluster::release`].
@@ -385,15 +412,11 @@ impl Cluster {
             (ScanRows::Hints(target), Place::Hint(node, _)) => target == node,
             _ => false,
         };
-        let position = |key: &Key| (key.token(), key.encoded().clone());
-        let mut rows: Vec<(Key, Bytes)> = disk
-            .applied
-            .iter()
-            .filter(|(place, _)| is_asked_for(place))
-            .map(|(place, payload)| (place.key().unwrap().clone(), payload.clone()))
-            .filter(|(key, _)| what.after.as_ref().is_none_or(|after| position(key) > position(after)))
-            .collect();
-        rows.sort_by_key(|(key, _)| position(key));
+        // Places of one kind sort by their keys.
+        let wanted = disk.applied.iter().filter(|(place, _)| is_asked_for(place));
+        let rows = wanted.map(|(place, payload)| (place.key().unwrap(), payload));
+        let rows = rows.filter(|(key, _)| what.after.as_ref().is_none_or(|after| *key > after));
+        let mut rows: Vec<(Key, Bytes)> = rows.map(|(key, payload)| (key.clone(), payload.clone())).collect();
         let done = rows.len() <= what.rows_max;
         rows.truncate(what.rows_max);
         let rows = rows.into_iter().map(|(key, payload)| (key, Ok(payload))).collect();
@@ -415,6 +438,7 @@ impl Cluster {
         if disk.refuses_stores {
             return self.input(node, Input::StoreFailed(ticket));
         }
+        disk.unsynced.insert(place.clone());
         match payload {
             Some(payload) => disk.applied.insert(place, payload),
             None => disk.applied.remove(&place),
@@ -426,7 +450,12 @@ impl Cluster {
 
     fn sync(&mut self, node: usize) {
         let disk = &mut self.disks[node];
-        disk.synced = disk.applied.clone();
+        for place in std::mem::take(&mut disk.unsynced) {
+            match disk.applied.get(&place) {
+                Some(payload) => disk.synced.insert(place, payload.clone()),
+                None => disk.synced.remove(&place),
+            };
+        }
         let last = disk.last;
         self.input(node, Input::Durable(last));
     }
