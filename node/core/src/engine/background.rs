@@ -17,6 +17,8 @@ pub(super) enum Task {
     Exchange,
     /// Greets peers again that may not have heard it.
     Greet,
+    /// Notes again that everything is rebuilt.
+    NoteRebuilt,
 }
 
 /// Who reads rows.
@@ -86,6 +88,7 @@ impl Engine {
                 Task::Handoff(node) => self.run_handoff(now, node),
                 Task::Exchange => self.run_exchanges(now),
                 Task::Greet => self.greet_again(now),
+                Task::NoteRebuilt => self.note_rebuilt(),
             }
         }
     }

@@ -159,7 +159,9 @@ impl Engine {
     /// A node has come.
     pub(super) fn exchange_peer_up(&mut self, now: Instant, peer: NodeIndex) {
         if !self.config.limits.exchange {
-            return;
+            // What this node has lost is read again all the same.
+            self.schedule_peer(now, peer, Class::Wanted);
+            return self.wake_exchange(now);
         }
         // Of two that meet again one asks; one that has just started asks everybody, for it is the one that has missed something.
         let is_first = self.exchange.met.insert(peer);

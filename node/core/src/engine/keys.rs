@@ -24,6 +24,9 @@ impl Engine {
 
     /// Does something with a row: at once if it is in memory, else when it has been loaded.
     pub(super) fn with_place(&mut self, now: Instant, place: Place, work: Work) {
+        let Some(work) = self.refuse_to_read(now, &place, work) else {
+            return;
+        };
         let mut slot = self.slots.take(&place);
         if slot.stored.is_some() {
             return self.run(now, place, slot, vec![work]);
@@ -183,7 +186,8 @@ impl Engine {
                 Waiter::FetchAnswer(to, id, held) => self.send_held(to, id, result.and(held)),
                 Waiter::HandoffAck(to, id, merged) => self.answer_handoff(to, id, result.and(merged)),
                 Waiter::Exchange(waiter) => self.exchange_synced(now, waiter, result.map(|_| ())),
-                Waiter::Noted(place) => self.noted(now, &place, result.is_ok()),
+                Waiter::PeerNoted(node) => self.peer_noted(now, node, result.is_ok()),
+                Waiter::OwnNoted(boot) => self.own_noted(now, boot, result.is_ok()),
             }
         }
     }

@@ -25,7 +25,7 @@ use crate::message::{Greeting, Met, PeerMessage};
 use crate::place::Place;
 use crate::time::Instant;
 use bytes::Bytes;
-use quorate_ring::{NodeId, NodeIndex};
+use quorate_ring::NodeIndex;
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use serde::{Deserialize, Serialize};
@@ -104,12 +104,14 @@ pub enum PeerState {
 /// The connection to a peer.
 #[derive(Clone, Copy, Debug, Default)]
 struct Link {
-    /// Who the peer said it is.
-    heard: Option<Met>,
+    /// The peer has said who it is, and that is what is remembered.
+    heard: bool,
     /// What the peer says is taken in.
     accepts: bool,
     /// The peer takes in what we say.
     accepted: bool,
+    /// The peer has lost its memory, and has not read everything again.
+    rebuilding: bool,
     refused: bool,
     up: bool,
 }
@@ -138,6 +140,8 @@ pub(super) struct Memory {
     me: Met,
     /// The directory was made by this process, so its generation may still rise.
     is_first: bool,
+    /// Not all that it should hold is there, as far as is noted durably.
+    is_new: bool,
     /// The generation that is being stored instead.
     rising: Option<u64>,
     /// Some peer has accepted this start.
@@ -150,13 +154,14 @@ pub(super) struct Memory {
 impl Memory {
     pub(super) fn new(boot: Boot, seed: [u8; 32], members: usize) -> Memory {
         let mut rng = ChaCha12Rng::from_seed(seed);
-        rng.set_stream(1);
+        rng.set_stream(2);
         Memory {
             me: Met {
                 generation: boot.generation,
                 start: rng.next_u64(),
             },
             is_first: boot.is_first(),
+            is_new: boot.is_new,
             rising: None,
             // Nobody else could know of it.
             is_known: !boot.is_first() || members == 1,
@@ -182,6 +187,24 @@ impl Memory {
         !self.is_silent() && peer.and_then(|peer| peer.link).is_some_and(|link| link.accepts)
     }
 
+    /// Whether the note says that not all is there that this node should hold.
+    pub(super) fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// Whether a peer has said that it is rebuilding, and not yet that it is done.
+    pub(super) fn says_rebuilding(&self, node: NodeIndex) -> bool {
+        let peer = self.peers.get(usize::from(node.0));
+        peer.and_then(|peer| peer.link).is_some_and(|link| link.rebuilding)
+    }
+
+    /// The peers that are connected.
+    fn connected(&self) -> Vec<NodeIndex> {
+        let peers = self.peers.iter().enumerate();
+        let connected = peers.filter(|(_, peer)| peer.link.is_some());
+        connected.map(|(at, _)| NodeIndex(at as u16)).collect()
+    }
+
     fn peer(&mut self, node: NodeIndex) -> Option<&mut Acquaintance> {
         self.peers.get_mut(usize::from(node.0))
     }
@@ -194,10 +217,10 @@ impl Memory {
     }
 }
 
-/// Whether a node that is now `present` stands over an older copy than when it was `remembered`.
+/// Whether a node that is now `present` stands over an older copy than when it was `remembered`. A process is never older than itself: its
+/// generation may have risen since it sent what arrives late.
 fn is_older(present: Met, remembered: Met) -> bool {
-    present.generation < remembered.generation
-        || (present.generation == remembered.generation && present.start != remembered.start)
+    present.start != remembered.start && present.generation <= remembered.generation
 }
 
 impl Engine {
@@ -276,7 +299,7 @@ impl Engine {
     }
 
     fn greet(&mut self, to: NodeIndex, asks: bool) {
-        let me = self.memory.me;
+        let (me, rebuilding) = (self.memory.me, self.memory.is_new);
         if let Some(peer) = self.memory.peer(to)
             && let Some(link) = peer.link
         {
@@ -284,6 +307,7 @@ impl Engine {
                 me,
                 remembers: peer.remembered,
                 accepts: link.accepts,
+                rebuilding,
                 asks,
             };
             self.send(to, PeerMessage::Greeting(greeting));
@@ -304,35 +328,51 @@ impl Engine {
             self.counters.peers_refused += u64::from(!std::mem::replace(&mut link.refused, true));
             return;
         }
-        link.heard = Some(greeting.me);
+        // Greetings may overtake each other, and no process loses its memory.
+        let is_source_now = link.heard && link.rebuilding && !greeting.rebuilding;
+        link.rebuilding = greeting.rebuilding && (link.rebuilding || !link.heard);
+        link.heard = true;
         link.refused = false;
         link.accepted |= greeting.accepts;
-        let is_news = peer.remembered != Some(greeting.me);
-        if is_news || (!peer.is_noted && peer.storing == 0) {
+        let is_news = peer
+            .remembered
+            .is_none_or(|met| met.generation < greeting.me.generation);
+        if is_news {
             (peer.remembered, peer.is_noted) = (Some(greeting.me), false);
+        }
+        if is_news || (!peer.is_noted && peer.storing == 0) {
             peer.storing += 1;
-            self.note_peer(from, greeting.me);
+            self.note_peer(from);
         }
         self.accept(now, from, greeting.asks);
+        if is_source_now {
+            self.source_comes(now);
+        }
     }
 
-    fn note_peer(&mut self, node: NodeIndex, met: Met) {
+    fn note_peer(&mut self, node: NodeIndex) {
+        let met = self.memory.peer(node).and_then(|peer| peer.remembered);
+        let Some(met) = met else { return };
         let note = postcard::to_allocvec(&met).expect("two numbers serialize");
-        let place = Place::Peer(self.config.ring.member(node).id);
-        self.store_note(place, note.into());
+        let ticket = self.store_plain(Place::Peer(self.config.ring.member(node).id), Some(note.into()));
+        self.slots.wait(ticket, vec![Waiter::PeerNoted(node)]);
     }
 
-    fn store_note(&mut self, place: Place, note: Bytes) {
-        let ticket = self.store_plain(place.clone(), Some(note));
-        let waited = self.slots.wait(ticket, vec![Waiter::Noted(place)]);
-        debug_assert!(waited.is_none(), "a store that was just begun is not durable");
+    /// Stores what is to be known of this start at the next one.
+    pub(super) fn note_own(&mut self) {
+        let boot = Boot {
+            generation: self.memory.rising.unwrap_or(self.memory.me.generation),
+            is_new: !self.rebuild.is_done(),
+        };
+        let ticket = self.store_plain(Place::Own, Some(boot.note()));
+        self.slots.wait(ticket, vec![Waiter::OwnNoted(boot)]);
     }
 
     /// Lets a peer in, if it has said who it is and that is noted. `again`: it wants to be told, also if it was.
     fn accept(&mut self, now: Instant, node: NodeIndex, again: bool) {
         let Some(peer) = self.memory.peer(node) else { return };
         let Some(link) = &mut peer.link else { return };
-        if link.heard.is_none() || !peer.is_noted || link.refused {
+        if !link.heard || !peer.is_noted || link.refused {
             return;
         }
         let is_news = !std::mem::replace(&mut link.accepts, true);
@@ -347,19 +387,8 @@ impl Engine {
         }
     }
 
-    /// A note has been stored, or could not be. A peer that is not let up for that greets again.
-    pub(super) fn noted(&mut self, now: Instant, place: &Place, is_stored: bool) {
-        match place {
-            Place::Own => self.risen(is_stored),
-            Place::Peer(id) => self.noted_peer(now, *id, is_stored),
-            _ => {}
-        }
-    }
-
-    fn noted_peer(&mut self, now: Instant, id: NodeId, is_stored: bool) {
-        let Some(node) = self.config.ring.index_of(id) else {
-            return;
-        };
+    /// A note of a peer has been stored, or could not be. One that is not let up for that greets again.
+    pub(super) fn peer_noted(&mut self, now: Instant, node: NodeIndex, is_stored: bool) {
         let Some(peer) = self.memory.peer(node) else { return };
         peer.storing -= 1;
         if is_stored && peer.storing == 0 {
@@ -375,8 +404,7 @@ impl Engine {
             let generation = met.generation.saturating_add(LEAP);
             if self.memory.rising.is_none_or(|rising| rising < generation) {
                 self.memory.rising = Some(generation);
-                let is_new = self.config.boot.is_new;
-                self.store_note(Place::Own, Boot { generation, is_new }.note());
+                self.note_own();
             }
             return;
         }
@@ -389,17 +417,19 @@ impl Engine {
         self.fall_silent(now, reason);
     }
 
-    /// The node's own note is stored: everybody is told of the new generation.
-    fn risen(&mut self, is_stored: bool) {
-        let Some(generation) = self.memory.rising.take() else {
+    /// The node's own note is stored: everybody is told what is new in it. If it was refused, a peer's next greeting raises the generation again.
+    pub(super) fn own_noted(&mut self, now: Instant, boot: Boot, is_stored: bool) {
+        let memory = &mut self.memory;
+        memory.rising.take_if(|rising| *rising == boot.generation);
+        if !is_stored {
+            if !boot.is_new {
+                self.note_rebuilt_later(now);
+            }
             return;
-        };
-        if is_stored {
-            self.memory.me.generation = generation;
-            let connected = |(at, peer): (usize, &Acquaintance)| peer.link.map(|_| NodeIndex(at as u16));
-            let connected: Vec<_> = self.memory.peers.iter().enumerate().filter_map(connected).collect();
-            connected.into_iter().for_each(|node| self.greet(node, false));
         }
+        memory.me.generation = memory.me.generation.max(boot.generation);
+        memory.is_new &= boot.is_new;
+        memory.connected().into_iter().for_each(|node| self.greet(node, false));
     }
 
     /// From now on this node says nothing, and takes nothing in.

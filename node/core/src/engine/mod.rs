@@ -31,6 +31,7 @@ mod ops;
 mod peers;
 mod pending;
 mod put;
+mod rebuild;
 mod repair;
 mod replica;
 mod rules;
@@ -66,6 +67,7 @@ use ops::{Op, OpId, Ops};
 use peers::{Kind, Peers};
 use pending::Pending;
 use quorate_ring::{NodeId, NodeIndex, Ring};
+use rebuild::Rebuild;
 use repair::Repairs;
 use slots::{Slots, Work};
 use std::collections::{BTreeSet, VecDeque};
@@ -253,6 +255,7 @@ pub struct Engine {
     me: NodeIndex,
     peers: Peers,
     memory: Memory,
+    rebuild: Rebuild,
     vnodes: Vnodes,
     gate: Gate,
     slots: Slots,
@@ -282,9 +285,14 @@ impl Engine {
             .expect("an engine's node is a member of its ring");
         let mut vnodes = Vnodes::new(config.me, config.seed);
         let next_op = OpId(vnodes.first_op());
-        Engine {
+        let rebuild = match config.boot.is_new {
+            true => Rebuild::all(me, &config.ring, &config.buckets),
+            false => Rebuild::default(),
+        };
+        let mut engine = Engine {
             me,
             peers: Peers::new(config.ring.members().len(), config.limits.slow_after),
+            rebuild,
             memory: Memory::new(config.boot, config.seed, config.ring.members().len()),
             vnodes,
             gate: Gate::default(),
@@ -304,7 +312,9 @@ impl Engine {
             effects: VecDeque::new(),
             counters: Counters::default(),
             config,
-        }
+        };
+        engine.note_rebuilt();
+        engine
     }
 
     /// Takes in one thing that happened at `now`.
@@ -402,6 +412,11 @@ impl Engine {
         &self.config
     }
 
+    /// A peer has read everything again: from now on it can be read from.
+    fn source_comes(&mut self, now: Instant) {
+        self.exchange_wanted(now);
+    }
+
     /// A peer is connected, and both remember each other: from now on it is sent to, and counted.
     fn come_up(&mut self, now: Instant, node: NodeIndex) {
         self.peers.up(node);
@@ -492,8 +507,10 @@ impl Engine {
         let deadline = now + (timeout - (timeout / 8).min(Duration::from_millis(20)));
         let owns = self.owners(operation.key()).contains(&self.me);
         let leaves_it = operation.is_write() && self.leaves_writes(now);
+        let is_ours = matches!(origin, Origin::Client(_));
+        let passes_on = is_ours && operation.is_write() && self.leaves_to_sources(operation.key());
         match origin {
-            _ if owns && !leaves_it => match operation {
+            _ if owns && !leaves_it && !passes_on => match operation {
                 Operation::Get { .. } => self.start_get(now, origin, operation, deadline),
                 _ => self.start_put(now, origin, operation, deadline),
             },

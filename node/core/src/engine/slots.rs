@@ -12,6 +12,7 @@
 use super::StoreTicket;
 use super::exchange::{RowWaiter, RowWork};
 use super::hints::{HintChange, HintWork};
+use super::memory::Boot;
 use super::stored::Stored;
 use super::{LoadId, OpId};
 use crate::message::{Held, Refusal};
@@ -78,8 +79,10 @@ pub(super) enum Waiter {
     HandoffAck(NodeIndex, u64, Result<(), Refusal>),
     /// What an exchange goes on with.
     Exchange(RowWaiter),
-    /// A note that is waited for.
-    Noted(Place),
+    /// The note of a peer.
+    PeerNoted(NodeIndex),
+    /// The node's own note, and what is in it.
+    OwnNoted(Boot),
 }
 
 /// One row in memory.

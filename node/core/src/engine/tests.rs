@@ -19,6 +19,7 @@ mod memory;
 mod peers;
 mod quorums;
 mod reads;
+mod rebuilds;
 mod repair;
 mod retries;
 mod siblings;

@@ -29,6 +29,8 @@ pub struct Greeting {
     pub remembers: Option<Met>,
     /// The sender has noted durably who the receiver is, and takes in what it sends.
     pub accepts: bool,
+    /// The sender has lost its memory and has not read everything again: what it does not have says nothing.
+    pub rebuilding: bool,
     /// The sender has not heard that the receiver accepts it, and wants to be told.
     pub asks: bool,
 }

@@ -210,12 +210,14 @@ fn healing() -> Vec<PeerMessage> {
             me: met,
             remembers: None,
             accepts: false,
+            rebuilding: true,
             asks: true,
         }),
         PeerMessage::Greeting(Greeting {
             me: met,
             remembers: Some(met),
             accepts: true,
+            rebuilding: false,
             asks: false,
         }),
         PeerMessage::StoreHint(StoreHint {

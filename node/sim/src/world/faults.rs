@@ -93,7 +93,7 @@ impl World {
         }
     }
 
-    fn crash_and_restart(&mut self, at: usize, survive_pm: u16, down_ms: u32, wipe: bool) {
+    pub(super) fn crash_and_restart(&mut self, at: usize, survive_pm: u16, down_ms: u32, wipe: bool) {
         if !self.nodes[at].is_running() {
             return;
         }

@@ -252,6 +252,9 @@ impl World {
             Event::Synced { node, life } if self.lives(node, life) => self.synced(node),
             Event::Resume { node, life, pause } if self.pause_lasts(node, life, pause) => self.resume(node),
             Event::Silent { node, life, pause } if self.pause_lasts(node, life, pause) => self.silent(node),
+            Event::SetAside { node, life } if self.nodes[node].life() == life => {
+                self.crash_and_restart(node, 0, 10, true);
+            }
             Event::Start { node, life } if !self.nodes[node].is_running() && self.nodes[node].life() == life => {
                 self.start(node);
             }

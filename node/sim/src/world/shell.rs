@@ -92,10 +92,9 @@ impl World {
                 );
             }
             Effect::Scan { .. } => {}
-            Effect::Rebuild { reason } => {
-                self.violated(Promise::P1, || {
-                    format!("node {at} takes its disk for an older copy: {reason}")
-                });
+            Effect::Rebuild { .. } => {
+                let life = self.nodes[at].life();
+                self.queue.push(self.now, Event::SetAside { node: at, life });
             }
             Effect::Store { ticket, place, payload } if place.row().shelf == Shelf::Note => {
                 let refuse = self.disk.chance(self.disk_rates.refused_pm);

@@ -550,6 +550,7 @@ pub(super) fn let_up(engine: &mut Engine, node: usize) {
         },
         remembers: None,
         accepts: true,
+        rebuilding: false,
         asks: false,
     };
     let (from, message) = (index(node), PeerMessage::Greeting(greeting));

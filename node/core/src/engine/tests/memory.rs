@@ -15,6 +15,7 @@ fn greeting(generation: u64, start: u64, remembers: Option<Met>) -> PeerMessage 
         me: Met { generation, start },
         remembers,
         accepts: true,
+        rebuilding: false,
         asks: false,
     })
 }
@@ -127,7 +128,7 @@ fn a_peer_that_greets_with_an_older_generation_is_refused_and_told() {
     cluster.input(0, Input::PeerUp(index(1)));
     say(&mut cluster, 1, 0, greeting(7, 1, None));
     cluster.input(0, Input::PeerDown(index(1)));
-    for (generation, start) in [(6, 1), (7, 2)] {
+    for (generation, start) in [(6, 2), (7, 2)] {
         cluster.input(0, Input::PeerUp(index(1)));
         say(&mut cluster, 1, 0, greeting(generation, start, None));
         assert_eq!(cluster.engines[0].peer_state(index(1)), PeerState::Refused);
@@ -203,4 +204,15 @@ fn a_write_under_way_when_the_node_falls_silent_is_not_acknowledged_by_its_own_d
     assert_eq!(failure.outcome, Outcome::Unknown);
     cluster.release_syncs(0);
     assert_eq!(cluster.engines[0].in_flight().0, 0);
+}
+
+#[test]
+fn a_greeting_that_arrives_behind_a_later_one_of_the_same_process_changes_nothing() {
+    let mut cluster = Cluster::new(3);
+    cluster.isolate(0);
+    cluster.input(0, Input::PeerUp(index(1)));
+    say(&mut cluster, 1, 0, greeting(700, 9, None));
+    say(&mut cluster, 1, 0, greeting(2, 9, None));
+    assert_eq!(cluster.engines[0].peer_state(index(1)), PeerState::Up);
+    assert_eq!(cluster.engines[0].counters().peers_refused, 0);
 }

@@ -1,0 +1,189 @@
+//! Reading everything again after the data directory was lost.
+//!
+//! A node with a new directory does not know what it should hold, and "nothing" would be a wrong answer. Each tree that it owns is *rebuilt* when
+//! exchanges about it have ended with enough other owners: N-W+1, which hold all that W of the N acknowledged, and no fewer than R, which
+//! hold all that a strict read has shown. Owners that are rebuilding themselves do not count, unless all of them were asked: then
+//! nobody knows more. That is also how a new cluster is born.
+//!
+//! Until then this node answers no reads for these keys, neither its own nor others', and leaves clients' writes to owners that know
+//! more. It merges and acknowledges what others send, and coordinates what nobody else can: a new directory has new actors. A restart in the
+//! middle begins again; what is here already is compared quickly.
+//!
+//! Rejected: remembering which trees are done. Between two starts of a rebuilding node lie minutes, and most of what is done again costs two
+//! messages a tree.
+
+use super::Engine;
+use super::background::Task;
+use super::slots::Work;
+use crate::bucket::{BucketProperties, BucketTable};
+use crate::key::Key;
+use crate::message::Refusal;
+use crate::place::Place;
+use crate::time::Instant;
+use crate::tree::TreeId;
+use quorate_ring::{NodeIndex, Ring};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// How long after a refusal the note that all is rebuilt is stored again.
+const NOTE_AFTER: Duration = Duration::from_secs(1);
+
+/// Other owners that a tree was read from.
+#[derive(Clone, Debug, Default)]
+struct Sources {
+    /// Those that knew what they hold.
+    sound: BTreeSet<NodeIndex>,
+    /// Those that were rebuilding themselves.
+    new: BTreeSet<NodeIndex>,
+}
+
+/// What is still to be read.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Rebuild {
+    missing: BTreeMap<TreeId, Sources>,
+    total: usize,
+}
+
+impl Rebuild {
+    /// Everything that `me` owns, but for what nobody else does.
+    pub(super) fn all(me: NodeIndex, ring: &Ring, buckets: &BucketTable) -> Rebuild {
+        let copies: BTreeSet<u8> = all_properties(buckets).map(|bucket| bucket.n).collect();
+        let trees = ring
+            .partition_ids()
+            .flat_map(|partition| copies.iter().map(move |&n| TreeId { partition, n }));
+        let shared =
+            |tree: &TreeId| ring.owns(me, tree.partition, tree.n) && ring.owners(tree.partition, tree.n).len() > 1;
+        let missing: BTreeMap<_, _> = trees.filter(shared).map(|tree| (tree, Sources::default())).collect();
+        Rebuild {
+            total: missing.len(),
+            missing,
+        }
+    }
+
+    /// Whether all is read.
+    pub(super) fn is_done(&self) -> bool {
+        self.missing.is_empty()
+    }
+}
+
+fn all_properties(buckets: &BucketTable) -> impl Iterator<Item = &BucketProperties> {
+    std::iter::once(&buckets.defaults).chain(buckets.named.values())
+}
+
+/// From how many other owners a tree has to be read, if there are as many.
+fn sources_needed(buckets: &BucketTable, n: u8) -> usize {
+    let needed = |bucket: &BucketProperties| {
+        let w = bucket.w.unwrap_or(bucket.majority());
+        let r = bucket.r.unwrap_or(bucket.majority());
+        usize::from((n + 1).saturating_sub(w).max(r))
+    };
+    let with_n = all_properties(buckets).filter(|bucket| bucket.n == n);
+    with_n.map(needed).max().unwrap_or(usize::from(n))
+}
+
+impl Engine {
+    /// How many trees (partitions, for each number of copies) have been read again from other owners since this node lost its data, and how
+    /// many there are. `(0, 0)` if it has not lost it.
+    pub fn rebuilding(&self) -> (usize, usize) {
+        let rebuild = &self.rebuild;
+        (rebuild.total - rebuild.missing.len(), rebuild.total)
+    }
+
+    /// Whether this node does not know yet what it should hold under the key.
+    pub(super) fn rebuilds(&self, key: &Key) -> bool {
+        let partition = self.config.ring.partition_of(key.token());
+        let n = self.config.buckets.of(key.bucket()).n;
+        self.rebuild.missing.contains_key(&TreeId { partition, n })
+    }
+
+    /// Whether a connected peer is rebuilding, so that what it does not have says nothing.
+    pub(super) fn is_rebuilding(&self, peer: NodeIndex) -> bool {
+        self.memory.says_rebuilding(peer)
+    }
+
+    /// Whether this tree still has to be read from this peer.
+    pub(super) fn needs_source(&self, peer: NodeIndex, tree: TreeId) -> bool {
+        self.rebuild.missing.get(&tree).is_some_and(|sources| {
+            let is_unread = !sources.sound.contains(&peer);
+            is_unread && !(sources.new.contains(&peer) && self.is_rebuilding(peer))
+        })
+    }
+
+    /// An exchange about a tree has ended, and this node holds all of it that the peer held when it began.
+    pub(super) fn exchanged(&mut self, _now: Instant, peer: NodeIndex, tree: TreeId, peer_was_rebuilding: bool) {
+        let Some(sources) = self.rebuild.missing.get_mut(&tree) else {
+            return;
+        };
+        match peer_was_rebuilding {
+            true => sources.new.insert(peer),
+            false => sources.sound.insert(peer),
+        };
+        let is_read = |node| sources.sound.contains(node) || sources.new.contains(node);
+        let owners = self.config.ring.owners(tree.partition, tree.n);
+        let is_enough = sources.sound.len() >= sources_needed(&self.config.buckets, tree.n)
+            || owners.iter().filter(|&&node| node != self.me).all(is_read);
+        if is_enough {
+            self.rebuild.missing.remove(&tree);
+            self.note_rebuilt();
+        }
+    }
+
+    /// Once all is read, that is noted: the next start of the directory is not a new one.
+    pub(super) fn note_rebuilt(&mut self) {
+        if self.rebuild.is_done() && self.memory.is_new() {
+            self.note_own();
+        }
+    }
+
+    /// The note that all is read was refused.
+    pub(super) fn note_rebuilt_later(&mut self, now: Instant) {
+        self.background.wake(now + NOTE_AFTER, Task::NoteRebuilt);
+    }
+
+    /// Whether a client's write is better coordinated by another owner, which knows what it would overwrite.
+    pub(super) fn leaves_to_sources(&self, key: &Key) -> bool {
+        let is_source = |&node: &NodeIndex| node != self.me && self.peers.is_up(node) && !self.is_rebuilding(node);
+        self.rebuilds(key) && self.owners(key).iter().any(is_source)
+    }
+
+    /// Refuses reads of records that this node may have lost. Gives back all other work.
+    pub(super) fn refuse_to_read(&mut self, now: Instant, place: &Place, work: Work) -> Option<Work> {
+        match work {
+            _ if !matches!(place, Place::Record(key) if self.rebuilds(key)) => Some(work),
+            Work::Read(op) => {
+                self.get_answer(now, op, self.me, Err(Refusal::Rebuilding));
+                None
+            }
+            Work::Fetch { from, id, .. } => {
+                self.send_held(from, id, Err(Refusal::Rebuilding));
+                None
+            }
+            work => Some(work),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn enough_sources_hold_what_any_write_quorum_acknowledged_and_any_strict_read_showed() {
+        let needed = |n, w, r| {
+            let defaults = BucketProperties {
+                n,
+                w: Some(w),
+                r: Some(r),
+                ..BucketProperties::default()
+            };
+            let buckets = BucketTable {
+                defaults,
+                ..BucketTable::default()
+            };
+            sources_needed(&buckets, n)
+        };
+        for (n, w, r, sources) in [(3, 2, 2, 2), (3, 3, 1, 1), (3, 1, 3, 3), (5, 4, 3, 3), (1, 1, 1, 1)] {
+            assert_eq!(needed(n, w, r), sources, "n = {n}, w = {w}, r = {r}");
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Nodes that have lost their data directory, until they have read everything again.
+
+use super::asks::{get, is_fetch, is_forward, put, read, states, with_options, written};
+use super::cluster::{Cluster, index};
+use crate::engine::Boot;
+use crate::place::Place;
+use crate::request::{ReplicaState, Reply};
+use crate::tree::TreeId;
+use std::collections::BTreeMap;
+
+/// A cluster of three in which the first node's directory was lost after a write.
+fn wiped() -> Cluster {
+    let mut cluster = Cluster::new(3);
+    written(cluster.ask(1, put(1, "a", None)));
+    cluster.restart(0, 60, BTreeMap::new());
+    cluster.sent.clear();
+    cluster
+}
+
+/// Exchanges about everything that `node` still has to read from `peer` have ended.
+fn read_all(cluster: &mut Cluster, node: usize, peer: usize) {
+    let bits = cluster.engines[0].config().ring.partition_ids();
+    let now = cluster.now;
+    for partition in bits {
+        let tree = TreeId { partition, n: 3 };
+        let engine = &mut cluster.engines[node];
+        if engine.needs_source(index(peer), tree) {
+            let is_new = engine.is_rebuilding(index(peer));
+            engine.exchanged(now, index(peer), tree, is_new);
+        }
+    }
+    cluster.run();
+}
+
+fn own(cluster: &Cluster, node: usize) -> Boot {
+    Boot::next(Some(&cluster.disks[node].applied[&Place::Own])).unwrap()
+}
+
+#[test]
+fn a_node_that_lost_its_data_gives_no_answer_to_reads_until_it_has_read_all_again() {
+    let mut cluster = wiped();
+    assert_eq!(cluster.engines[0].rebuilding(), (0, 16));
+    // Its own reads ask both others.
+    let Ok(Reply::Found { replicas, .. }) = cluster.ask(0, get()) else {
+        panic!("not found")
+    };
+    assert_eq!(states(&replicas)[0], ReplicaState::Rebuilding);
+    assert_eq!(cluster.sent_to(0, is_fetch).len(), 2);
+    assert_eq!(read(cluster.ask(0, get())).0, ["a"]);
+    // And what another node asks is refused.
+    cluster.isolate(2);
+    let failure = super::asks::failed(cluster.ask(1, get()));
+    assert_eq!(states(&failure.replicas)[0], ReplicaState::Rebuilding);
+    assert!(failure.detail.contains("n1 is rebuilding"), "{failure}");
+    cluster.connect(0, 2);
+    cluster.connect(1, 2);
+    read_all(&mut cluster, 0, 1);
+    assert_eq!(
+        cluster.engines[0].rebuilding(),
+        (0, 16),
+        "one of two others is not enough"
+    );
+    assert!(own(&cluster, 0).is_new);
+    read_all(&mut cluster, 0, 2);
+    assert_eq!(cluster.engines[0].rebuilding(), (16, 16));
+    assert!(!own(&cluster, 0).is_new, "and that is durable");
+    assert!(!cluster.engines[1].is_rebuilding(index(0)), "and the others know");
+    cluster.crash(0, 61);
+    assert_eq!(cluster.engines[0].rebuilding(), (0, 0));
+    cluster.assert_idle();
+}
+
+#[test]
+fn a_node_that_lost_its_data_leaves_writes_to_owners_that_know_more_and_merges_theirs() {
+    let mut cluster = wiped();
+    let (_, replicas) = written(cluster.ask(0, with_options(put(2, "b", None), |options| options.w = Some(3))));
+    assert_eq!(states(&replicas), [ReplicaState::Acked; 3], "its ack counts");
+    assert_eq!(cluster.sent_to(0, is_forward).len(), 1);
+    cluster.isolate(0);
+    cluster.sent.clear();
+    // With nobody else there it writes itself.
+    written(cluster.ask(0, with_options(put(3, "c", None), |options| options.w = Some(1))));
+    cluster.connect(0, 1);
+    cluster.connect(0, 2);
+    assert_eq!(read(cluster.ask(1, get())).0, ["a", "b", "c"], "what it owed went home");
+}
+
+#[test]
+fn a_restart_before_all_is_read_begins_again() {
+    let mut cluster = wiped();
+    read_all(&mut cluster, 0, 1);
+    cluster.crash(0, 61);
+    assert!(cluster.rebuilds.is_empty());
+    assert_eq!(cluster.engines[0].rebuilding(), (0, 16));
+    read_all(&mut cluster, 0, 2);
+    assert_eq!(cluster.engines[0].rebuilding(), (0, 16));
+    read_all(&mut cluster, 0, 1);
+    assert_eq!(cluster.engines[0].rebuilding(), (16, 16));
+}
+
+#[test]
+fn a_peer_that_is_rebuilding_is_no_source_until_it_is_done_unless_nobody_knows_more() {
+    let mut cluster = wiped();
+    cluster.restart(1, 61, BTreeMap::new());
+    assert!(cluster.engines[0].is_rebuilding(index(1)));
+    read_all(&mut cluster, 0, 1);
+    assert_eq!(cluster.engines[0].rebuilding(), (0, 16));
+    read_all(&mut cluster, 0, 2);
+    assert_eq!(cluster.engines[0].rebuilding(), (16, 16), "nobody knows more");
+    read_all(&mut cluster, 1, 0);
+    read_all(&mut cluster, 1, 2);
+    assert_eq!(cluster.engines[1].rebuilding(), (16, 16));
+}
+
+#[test]
+fn a_peer_that_has_rebuilt_is_asked_again() {
+    let mut cluster = wiped();
+    cluster.restart(1, 61, BTreeMap::new());
+    let first = cluster.engines[0].config().ring.partition_ids().next().unwrap();
+    let tree = TreeId { partition: first, n: 3 };
+    read_all(&mut cluster, 0, 1);
+    assert!(!cluster.engines[0].needs_source(index(1), tree));
+    read_all(&mut cluster, 1, 0);
+    read_all(&mut cluster, 1, 2);
+    assert!(cluster.engines[0].needs_source(index(1), tree));
+}
+
+#[test]
+fn a_cluster_is_born_when_all_have_asked_all_and_a_node_alone_at_once() {
+    let mut cluster = Cluster::with(3, |config| {
+        config.boot = Boot::next(None).unwrap();
+    });
+    for node in 0..3 {
+        for peer in (0..3).filter(|&peer| peer != node) {
+            read_all(&mut cluster, node, peer);
+        }
+        assert_eq!(cluster.engines[node].rebuilding(), (16, 16));
+    }
+    written(cluster.ask(0, put(1, "a", None)));
+    assert_eq!(read(cluster.ask(1, get())).0, ["a"]);
+    let mut alone = Cluster::with(1, |config| {
+        config.boot = Boot::next(None).unwrap();
+    });
+    alone.run();
+    assert!(!own(&alone, 0).is_new);
+    let once = with_options(put(1, "a", None), |options| options.w = Some(1));
+    written(alone.ask(0, once));
+}
+
+#[test]
+fn the_note_that_all_is_read_is_stored_again_if_the_disk_refuses_it() {
+    let mut cluster = wiped();
+    read_all(&mut cluster, 0, 1);
+    cluster.disks[0].refuses_stores = true;
+    read_all(&mut cluster, 0, 2);
+    assert!(own(&cluster, 0).is_new);
+    cluster.disks[0].refuses_stores = false;
+    cluster.advance(std::time::Duration::from_secs(2));
+    assert!(!own(&cluster, 0).is_new);
+    cluster.assert_idle();
+}
