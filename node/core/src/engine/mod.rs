@@ -34,6 +34,7 @@ mod put;
 mod rebuild;
 mod repair;
 mod replica;
+mod restore;
 mod rules;
 mod slots;
 mod stored;
