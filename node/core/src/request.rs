@@ -124,6 +124,14 @@ impl Operation {
         }
     }
 
+    /// Strict or sloppy, if it says so.
+    pub fn quorum(&self) -> Option<QuorumKind> {
+        match self {
+            Operation::Get { options, .. } => options.quorum,
+            Operation::Put { options, .. } | Operation::Delete { options, .. } => options.quorum,
+        }
+    }
+
     /// Whether it may change anything.
     pub fn is_write(&self) -> bool {
         !matches!(self, Operation::Get { .. })

@@ -158,14 +158,11 @@ impl Engine {
 
     /// A node has come.
     pub(super) fn exchange_peer_up(&mut self, now: Instant, peer: NodeIndex) {
-        if !self.config.limits.exchange {
-            // What this node has lost is read again all the same.
-            self.schedule_peer(now, peer, Class::Wanted);
-            return self.wake_exchange(now);
-        }
-        // Of two that meet again one asks; one that has just started asks everybody, for it is the one that has missed something.
+        // Of two that meet again one asks; one that has just started asks everybody, for it is the one that has missed something. One that has
+        // lost its memory asks in any case.
         let is_first = self.exchange.met.insert(peer);
         let least = match is_first || self.me < peer {
+            _ if !self.config.limits.exchange => Class::Wanted,
             true => Class::Usual,
             false => Class::Dirty,
         };

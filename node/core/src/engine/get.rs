@@ -20,7 +20,7 @@ use super::tally::{Tally, Verdict};
 use super::{Engine, Op, OpId, Origin, Timer, Work, refused};
 use crate::context::Context;
 use crate::key::Key;
-use crate::message::{Fetch, Held, PeerMessage, Refusal};
+use crate::message::{Held, Refusal};
 use crate::record::Record;
 use crate::request::{Code, Failure, Operation, Outcome, ReplicaState, Reply};
 use crate::time::Instant;
@@ -118,16 +118,27 @@ impl GetOp {
 }
 
 impl Engine {
-    pub(super) fn start_get(&mut self, now: Instant, origin: Origin, operation: Operation, deadline: Instant) {
+    /// Begins a read, as an owner of the key or as a fallback for the owner `home`.
+    pub(super) fn start_get(
+        &mut self,
+        now: Instant,
+        origin: Origin,
+        operation: Operation,
+        deadline: Instant,
+        home: Option<NodeIndex>,
+    ) {
         match self.check_get(now, origin, operation, deadline) {
             Ok(mut op) => {
-                let (id, key) = (self.new_op(), op.key.clone());
-                op.tally.ask(self.me);
+                let (id, place) = (self.new_op(), self.place_of(&op.key, home));
+                match home {
+                    Some(home) => op.tally.stand_in(self.me, home),
+                    None => op.tally.ask(self.me),
+                }
                 self.timers.insert((deadline, id, Timer::Deadline));
                 let hedge_at = now + self.patience(&op.key);
                 self.set_timer(id, &mut op, hedge_at, Timer::Hedge);
                 self.ops.insert(id, Op::Get(Box::new(op)));
-                self.with_slot(now, &key, Work::Read(id));
+                self.with_place(now, place, Work::Read(id));
             }
             Err(failure) => self.refuse(origin, failure),
         }
@@ -306,11 +317,15 @@ impl Engine {
             return;
         };
         op.timer = None;
+        let home = op.tally.stands_for(self.me);
         op.tally.reset();
-        op.tally.ask(self.me);
+        match home {
+            Some(home) => op.tally.stand_in(self.me, home),
+            None => op.tally.ask(self.me),
+        }
         let key = op.key.clone();
         self.get_ask(now, id, Whom::All);
-        self.with_slot(now, &key, Work::Read(id));
+        self.with_place(now, self.place_of(&key, home), Work::Read(id));
     }
 
     fn set_timer(&mut self, id: OpId, op: &mut GetOp, at: Instant, timer: Timer) {

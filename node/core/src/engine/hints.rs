@@ -47,6 +47,8 @@ pub(super) struct HintChange {
     before: u64,
     after: u64,
     since_ms: u64,
+    /// It is a reference.
+    refers: bool,
 }
 
 /// What is kept for one owner, for people.
@@ -99,6 +101,7 @@ impl Hints {
             before,
             after,
             since_ms,
+            ..
         } = change;
         let entry = self.targets.entry(target).or_default();
         entry.bytes = (entry.bytes + after).saturating_sub(before);
@@ -137,6 +140,7 @@ impl Engine {
             before: 0,
             after: row_bytes(key, payload.len().max(1)),
             since_ms,
+            refers: false,
         });
     }
 
@@ -164,8 +168,8 @@ impl Engine {
         targets.any(|target| target.partitions.contains_key(&partition))
     }
 
-    /// Another owner of the key is behind: keeps a hint for it.
-    pub(super) fn keep_hint(&mut self, now: Instant, key: &Key, owner: NodeIndex) {
+    /// Another owner of the key is behind: keeps a hint for it, with this record where this node has none of its own.
+    pub(super) fn keep_hint(&mut self, now: Instant, key: &Key, owner: NodeIndex, record: Option<Bytes>) {
         if !self.config.limits.hints {
             return;
         }
@@ -173,13 +177,16 @@ impl Engine {
         if self.slots.are_full(self.config.limits.slots_max) {
             return self.overflow(key, target);
         }
-        self.with_place(now, Place::Hint(target, key.clone()), Work::Hint(HintWork::Refer));
+        let work = record.map_or(HintWork::Refer, HintWork::Keep);
+        self.with_place(now, Place::Hint(target, key.clone()), Work::Hint(work));
     }
 
-    /// There is no room for a hint: notes the partition instead.
+    /// There is no room for a hint. An owner notes the partition instead; others have no tree of it to compare, and its owners do that in time.
     fn overflow(&mut self, key: &Key, target: NodeId) {
         self.counters.hints_overflowed += 1;
-        self.mark_dirty(target, self.config.ring.partition_of(key.token()));
+        if self.owners(key).contains(&self.me) {
+            self.mark_dirty(target, self.config.ring.partition_of(key.token()));
+        }
     }
 
     /// A coordinator asks this node to keep a record for an owner that is away.
@@ -286,7 +293,8 @@ impl Engine {
         }
     }
 
-    fn has_room(&self, key: &Key, record_bytes: usize) -> bool {
+    /// Whether there is room for one more hint with such a record.
+    pub(super) fn has_room(&self, key: &Key, record_bytes: usize) -> bool {
         self.hints.bytes + row_bytes(key, record_bytes + 10) <= self.config.limits.hint_bytes_max
     }
 
@@ -305,6 +313,7 @@ impl Engine {
             before: row_bytes(key, before),
             after: row_bytes(key, stored.hint_bytes()),
             since_ms: stored.since_ms().unwrap_or(self.wall_ms(now)),
+            refers: stored.has_no_record(),
         };
         self.hints.change(change);
         if before == 0 {
@@ -321,6 +330,7 @@ impl Engine {
             partition,
             before,
             after,
+            refers,
             ..
         } = change;
         self.hints.change(HintChange {
@@ -328,7 +338,7 @@ impl Engine {
             after: before,
             ..change
         });
-        if after > 0 {
+        if after > 0 && refers {
             self.hints.unmarked.insert((target, partition));
         }
     }

@@ -53,7 +53,8 @@ pub use peers::PeerHealth;
 use crate::bucket::{BucketTable, Durability};
 use crate::key::Key;
 use crate::message::{ForwardReply, PeerMessage, Refusal};
-use crate::request::{Code, Failure, Operation, Outcome, ReplicaState, Response};
+use crate::place::Place;
+use crate::request::{Code, Failure, Operation, Outcome, QuorumKind, ReplicaState, Response};
 use crate::seal::ContextKeys;
 use crate::time::Instant;
 use crate::tree::Trees;
@@ -511,11 +512,11 @@ impl Engine {
         let is_ours = matches!(origin, Origin::Client(_));
         let passes_on = is_ours && operation.is_write() && self.leaves_to_sources(operation.key());
         match origin {
-            _ if owns && !leaves_it && !passes_on => match operation {
-                Operation::Get { .. } => self.start_get(now, origin, operation, deadline),
-                _ => self.start_put(now, origin, operation, deadline),
+            _ if owns && !leaves_it && !passes_on => self.start_here(now, origin, operation, deadline, None),
+            Origin::Client(handle) => match self.home_of(&operation).filter(|_| !leaves_it) {
+                Some(home) => self.start_here(now, origin, operation, deadline, Some(home)),
+                None => self.start_forward(now, handle, operation, deadline),
             },
-            Origin::Client(handle) => self.start_forward(now, handle, operation, deadline),
             Origin::Peer(..) if owns => {
                 let detail = self.why_writes_are_left(now);
                 self.refuse(origin, Failure::not_applied(Code::Unavailable, detail));
@@ -524,6 +525,44 @@ impl Engine {
                 let detail = "the request was forwarded to a node that does not own the key; the nodes' rings differ";
                 self.refuse(origin, Failure::not_applied(Code::NotOwner, detail));
             }
+        }
+    }
+
+    /// Coordinates a request here: as an owner of the key, or as a fallback for the owner `home`.
+    fn start_here(
+        &mut self,
+        now: Instant,
+        origin: Origin,
+        operation: Operation,
+        deadline: Instant,
+        home: Option<NodeIndex>,
+    ) {
+        match operation {
+            Operation::Get { .. } => self.start_get(now, origin, operation, deadline, home),
+            _ => self.start_put(now, origin, operation, deadline, home),
+        }
+    }
+
+    /// For which owner this node, which owns the key not, coordinates a request: none unless no owner is connected, fallbacks count, and this node
+    /// is one.
+    fn home_of(&self, operation: &Operation) -> Option<NodeIndex> {
+        let key = operation.key();
+        let kind = operation
+            .quorum()
+            .unwrap_or(self.config.buckets.of(key.bucket()).quorum);
+        let owners = self.owners(key);
+        let may = kind == QuorumKind::Sloppy
+            && self.config.limits.hints
+            && !owners.iter().any(|&owner| owner == self.me || self.peers.is_up(owner))
+            && self.fallbacks(key).contains(&self.me);
+        owners.first().copied().filter(|_| may)
+    }
+
+    /// The row in which this node keeps the key: its own record, or what it keeps for the owner `home`.
+    fn place_of(&self, key: &Key, home: Option<NodeIndex>) -> Place {
+        match home {
+            Some(home) => Place::Hint(self.config.ring.member(home).id, key.clone()),
+            None => Place::Record(key.clone()),
         }
     }
 

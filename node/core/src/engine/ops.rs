@@ -6,6 +6,7 @@
 use super::forward::ForwardOp;
 use super::get::GetOp;
 use super::put::{PutOp, TailOp};
+use bytes::Bytes;
 use quorate_ring::NodeIndex;
 use std::collections::BTreeMap;
 
@@ -81,12 +82,12 @@ impl Ops {
     }
 
     /// Leaves of a write that was replied to what is still owed.
-    pub(super) fn leave_tail(&mut self, id: OpId) {
+    pub(super) fn leave_tail(&mut self, id: OpId, record: Option<Bytes>) {
         if let Some(op) = self.ops.get_mut(&id)
             && let Op::Put(put) = op
         {
             self.bytes -= put.held;
-            let tail = TailOp::of(put);
+            let tail = TailOp::of(put, record);
             *op = Op::Tail(Box::new(tail));
         }
     }

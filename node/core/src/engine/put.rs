@@ -17,7 +17,7 @@ mod tail;
 
 pub(super) use tail::TailOp;
 
-use super::rules::{Refused, check_room, check_size, covered, disk_refuses, write_quorum};
+use super::rules::{Refused, check_room, check_size, covered, disk_refuses, hints_full, write_quorum};
 use super::stored::Stored;
 use super::tally::Tally;
 use super::{Engine, Op, OpId, Origin, Timer};
@@ -29,6 +29,7 @@ use crate::request::{Code, Failure, Operation, ReplicaState, View};
 use crate::seen::{Seen, WriteId};
 use crate::time::Instant;
 use bytes::Bytes;
+use quorate_ring::NodeIndex;
 
 /// A write under way.
 pub(super) struct PutOp {
@@ -80,13 +81,24 @@ impl PutOp {
 }
 
 impl Engine {
-    pub(super) fn start_put(&mut self, now: Instant, origin: Origin, operation: Operation, deadline: Instant) {
+    /// Begins a write, as an owner of the key or as a fallback for the owner `home`.
+    pub(super) fn start_put(
+        &mut self,
+        now: Instant,
+        origin: Origin,
+        operation: Operation,
+        deadline: Instant,
+        home: Option<NodeIndex>,
+    ) {
         match self.check_put(now, origin, operation, deadline) {
-            Ok(op) => {
-                let (id, key) = (self.new_op(), op.key.clone());
+            Ok(mut op) => {
+                let (id, place) = (self.new_op(), self.place_of(&op.key, home));
+                if let Some(home) = home {
+                    op.tally.stand_in(self.me, home);
+                }
                 self.timers.insert((deadline, id, Timer::Deadline));
                 self.ops.insert(id, Op::Put(Box::new(op)));
-                self.with_slot(now, &key, super::Work::Coordinate(id));
+                self.with_place(now, place, super::Work::Coordinate(id));
             }
             Err(failure) => self.refuse(origin, failure),
         }
@@ -158,8 +170,10 @@ impl Engine {
             return false;
         };
         // Owners may have gone while the record was loading, or the disk may have filled up. Up to here that is no harm.
+        let is_full = op.tally.stands_for(self.me).is_some() && !self.has_room(key, op.held);
         let may_write = match self.gate.is_closed(now) {
             true => Err(disk_refuses()),
+            false if is_full => Err(hints_full()),
             false => self.check_available("acks", key, &op.tally),
         };
         let written = match may_write {

@@ -133,6 +133,12 @@ pub(super) fn is_older_copy() -> Failure {
     Failure::not_applied(Code::Unavailable, detail)
 }
 
+/// The answer to a write that this node would have to keep for others, when it keeps as much for others as it takes.
+pub(super) fn hints_full() -> Failure {
+    let detail = "no owner of the key is connected, and this node keeps as many hints for others as it takes; nothing was written, ask another node";
+    Failure::not_applied(Code::Unavailable, detail)
+}
+
 /// Why a record was not written to.
 pub(super) enum Refused {
     /// The stored bytes do not parse.

@@ -1,6 +1,6 @@
 //! Who gets the record of a write: every owner, and fallbacks for those that cannot be reached.
 //!
-//! In a sloppy quorum an owner that is not connected, is lost, refuses, or is slow while the quorum is not met has the next unused
+//! In a sloppy quorum an owner that is not connected, is lost, refuses, was slow of late, or is slow while the quorum is not met has the next unused
 //! connected node of the preference list stand in for it. That node keeps the record as a hint for this owner, says so once it is on disk, and
 //! counts towards W, never towards the owners that a request may ask for (`pw`). Each fallback stands in for one owner, so that as many
 //! distinct nodes hold the write as acknowledged it. If there is nobody left the coordinator keeps the hint, and counts for itself only.
@@ -22,6 +22,7 @@ impl Engine {
     /// Sends the record, as it is after this round's writes, to the other owners.
     pub(in crate::engine) fn send_replicas(&mut self, now: Instant, id: OpId, record: &Bytes) {
         let slow_at = now + self.config.limits.slow_after;
+        let mut spare = self.spare_fallbacks(id);
         let Some(Op::Put(op)) = self.ops.get_mut(&id) else {
             return;
         };
@@ -38,7 +39,12 @@ impl Engine {
         for node in owners {
             if record.len() > RECORD_BYTES_MAX {
                 op.tally.settle(now, node, ReplicaState::Overloaded);
-            } else if self.peers.is_up(node) {
+            } else if !self.peers.is_up(node) {
+                op.tally.settle(now, node, ReplicaState::Down);
+            } else if spare > 0 && !self.peers.is_usable(node) {
+                spare -= 1;
+                op.tally.settle(now, node, ReplicaState::NotAsked);
+            } else {
                 op.tally.ask(node);
                 let message = Replicate {
                     id: id.0,
@@ -50,8 +56,6 @@ impl Engine {
                     to: node,
                     message: PeerMessage::Replicate(message),
                 });
-            } else {
-                op.tally.settle(now, node, ReplicaState::Down);
             }
         }
         self.slow.push_back((slow_at, id));
@@ -60,6 +64,24 @@ impl Engine {
             return self.put_reply(now, id);
         }
         self.put_decide(now, id);
+    }
+
+    /// How many fallbacks there are for owners that are slow: those that owners which are away do not need. None if it matters who
+    /// acknowledges.
+    fn spare_fallbacks(&self, id: OpId) -> usize {
+        let Some(Op::Put(op)) = self.ops.get(&id) else { return 0 };
+        let quorum = op.tally.quorum();
+        if !op.tally.unasked().any(|node| self.peers.is_slow(node))
+            || !quorum.takes_fallbacks()
+            || !self.config.limits.hints
+            || quorum.primary > 0
+        {
+            return 0;
+        }
+        let can_ask = |node: &&NodeIndex| self.peers.is_usable(**node) && !op.tally.has(**node);
+        let fallbacks = self.fallbacks(&op.key).iter().filter(can_ask).count();
+        let away = op.tally.unasked().filter(|&node| !self.peers.is_up(node)).count();
+        fallbacks.saturating_sub(away)
     }
 
     /// Whether those who were asked would be enough.
@@ -80,7 +102,7 @@ impl Engine {
             return;
         }
         let (key, record) = (op.key.clone(), sent.record.clone());
-        let unused = |node: &&NodeIndex| self.peers.is_up(**node) && !op.tally.has(**node);
+        let unused = |node: &&NodeIndex| self.peers.is_usable(**node) && !op.tally.has(**node);
         let fallbacks: Vec<NodeIndex> = self.fallbacks(&key).iter().filter(unused).copied().collect();
         for (owner, fallback) in owners.into_iter().zip(fallbacks) {
             if let Some(Op::Put(op)) = self.ops.get_mut(&id) {

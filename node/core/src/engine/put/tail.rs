@@ -16,21 +16,33 @@ use crate::engine::{Engine, Op, OpId, Timer};
 use crate::key::Key;
 use crate::request::{Code, Failure, Outcome, ReplicaState, Reply};
 use crate::time::Instant;
+use bytes::Bytes;
 use quorate_ring::NodeIndex;
 
 /// What a write that was replied to still owes.
 pub(in crate::engine) struct TailOp {
     pub(in crate::engine) key: Key,
     pub(in crate::engine) tally: Tally,
+    /// The record, if this node coordinated as a fallback: as such it keeps it once for each owner that is behind.
+    record: Option<Bytes>,
 }
 
 impl TailOp {
     /// What is left of a write that was replied to.
-    pub(in crate::engine) fn of(op: &mut PutOp) -> TailOp {
+    pub(in crate::engine) fn of(op: &mut PutOp, record: Option<Bytes>) -> TailOp {
         TailOp {
             key: op.key.clone(),
             tally: op.tally.take(),
+            record,
         }
+    }
+}
+
+impl PutOp {
+    /// What has to be kept for owners that are behind: an owner refers to its own record, and a fallback has none.
+    fn record_to_keep(&self, me: NodeIndex, sent: &Sent) -> Option<Bytes> {
+        let is_fallback = self.tally.stands_for(me).is_some();
+        is_fallback.then(|| sent.record.clone())
     }
 }
 
@@ -39,12 +51,13 @@ impl Engine {
         let Some(Op::Put(op)) = self.ops.get_mut(&id) else {
             return;
         };
-        let Stage::Sent(Sent {
-            context, view, slow_at, ..
-        }) = std::mem::replace(&mut op.stage, Stage::Loading)
-        else {
+        let Stage::Sent(sent) = std::mem::replace(&mut op.stage, Stage::Loading) else {
             return;
         };
+        let record = op.record_to_keep(self.me, &sent);
+        let Sent {
+            context, view, slow_at, ..
+        } = sent;
         let replicas = op.tally.reports(now, ReplicaState::Waiting);
         match op.is_delete {
             true => self.counters.deletes += 1,
@@ -61,9 +74,9 @@ impl Engine {
             }),
         );
         if !is_over {
-            self.ops.leave_tail(id);
+            self.ops.leave_tail(id, record);
         } else if let Some(op) = self.end_put(id) {
-            self.leave_hints(now, id, &op.key, &op.tally);
+            self.leave_hints(now, id, &op.key, &op.tally, record);
         }
     }
 
@@ -84,34 +97,38 @@ impl Engine {
                 replicas,
             }),
         );
-        self.leave_hints(now, id, &op.key, &op.tally);
+        let record = match &op.stage {
+            Stage::Sent(sent) => op.record_to_keep(self.me, sent),
+            _ => None,
+        };
+        self.leave_hints(now, id, &op.key, &op.tally, record);
     }
 
     /// A node has answered, or will not answer any more, after the reply.
     pub(super) fn tail_answer(&mut self, now: Instant, id: OpId, from: NodeIndex, state: ReplicaState) {
-        match self.ops.get_mut(&id) {
-            Some(Op::Tail(tail)) => {
-                if tail.tally.settle(now, from, state) && tail.tally.is_settled() {
-                    self.end_tail(now, id);
-                }
-            }
-            _ => {}
+        if let Some(Op::Tail(tail)) = self.ops.get_mut(&id)
+            && tail.tally.settle(now, from, state)
+            && tail.tally.is_settled()
+        {
+            self.end_tail(now, id);
         }
     }
 
     pub(in crate::engine) fn end_tail(&mut self, now: Instant, id: OpId) {
         if let Some(Op::Tail(tail)) = self.ops.remove(&id) {
             self.forget_slow();
-            self.leave_hints(now, id, &tail.key, &tail.tally);
+            self.leave_hints(now, id, &tail.key, &tail.tally, tail.record);
         }
     }
 
     /// Keeps hints for the owners that are behind, and remembers who may still receive the write.
-    fn leave_hints(&mut self, now: Instant, id: OpId, key: &Key, tally: &Tally) {
+    fn leave_hints(&mut self, now: Instant, id: OpId, key: &Key, tally: &Tally, record: Option<Bytes>) {
         for node in tally.owing().filter(|&node| node != self.me) {
             self.pending.sent(node, id.0, key);
         }
         let behind: Vec<NodeIndex> = tally.behind().filter(|&node| node != self.me).collect();
-        behind.into_iter().for_each(|owner| self.keep_hint(now, key, owner));
+        for owner in behind {
+            self.keep_hint(now, key, owner, record.clone());
+        }
     }
 }

@@ -250,3 +250,142 @@ fn what_a_fallback_keeps_is_read_from_it() {
     };
     assert_eq!(texts(&crate::record::Record::decode(record).unwrap()), ["a"]);
 }
+
+/// Six nodes. The first fallback reaches the other two, and no owner. The owners reach each other.
+fn cut_off() -> (Cluster, Vec<usize>, Vec<usize>) {
+    let mut cluster = Cluster::new(6);
+    let (owners, fallbacks) = cluster.owners_and_fallbacks();
+    for &owner in &owners {
+        fallbacks
+            .iter()
+            .for_each(|&fallback| cluster.disconnect(owner, fallback));
+    }
+    (cluster, owners, fallbacks)
+}
+
+fn reconnect(cluster: &mut Cluster, owners: &[usize], fallbacks: &[usize]) {
+    for &owner in owners {
+        fallbacks.iter().for_each(|&fallback| cluster.connect(owner, fallback));
+    }
+    cluster.advance(Duration::from_secs(2));
+}
+
+#[test]
+fn a_fallback_that_reaches_no_owner_coordinates_itself_and_what_it_wrote_goes_home() {
+    let (mut cluster, owners, fallbacks) = cut_off();
+    let (context, replicas) = written(cluster.ask(fallbacks[0], all(put(1, "a", None))));
+    assert!(fallbacks.iter().all(|&node| role_of(&replicas, node) == Role::Fallback));
+    assert_eq!(replicas.iter().filter(|r| r.state == Acked).count(), 3);
+    for (at, &fallback) in fallbacks.iter().enumerate() {
+        assert_eq!(cluster.hinted(fallback), [owners[at]]);
+        assert_eq!(texts(&cluster.hints(fallback)[0].2), ["a"]);
+        assert!(cluster.record(fallback).is_empty());
+    }
+    assert_eq!(read(cluster.ask(fallbacks[0], get())).0, ["a"]);
+    written(cluster.ask(fallbacks[0], all(put(2, "b", Some(&context)))));
+    written(cluster.ask(owners[0], put(3, "c", None)));
+    reconnect(&mut cluster, &owners, &fallbacks);
+    for node in 0..6 {
+        assert!(cluster.hints(node).is_empty());
+    }
+    for owner in owners {
+        assert_eq!(texts(&cluster.record(owner)), ["b", "c"]);
+    }
+    cluster.assert_idle();
+}
+
+#[test]
+fn a_fallback_that_has_handed_its_hint_over_and_coordinates_again_is_another_actor() {
+    let (mut cluster, owners, fallbacks) = cut_off();
+    written(cluster.ask(fallbacks[0], all(put(1, "a", None))));
+    reconnect(&mut cluster, &owners, &fallbacks);
+    assert_eq!(texts(&cluster.record(owners[0])), ["a"]);
+    for &owner in &owners {
+        fallbacks
+            .iter()
+            .for_each(|&fallback| cluster.disconnect(owner, fallback));
+    }
+    // The harness checks that the dot is not that of the first write.
+    written(cluster.ask(fallbacks[0], all(put(2, "b", None))));
+    reconnect(&mut cluster, &owners, &fallbacks);
+    for owner in owners {
+        assert_eq!(texts(&cluster.record(owner)), ["a", "b"]);
+    }
+}
+
+#[test]
+fn a_fallback_coordinates_no_strict_request_and_none_that_needs_owners() {
+    let (mut cluster, owners, fallbacks) = cut_off();
+    let pw = with_options(put(1, "a", None), |options| options.pw = Some(1));
+    for operation in [strict(put(2, "a", None)), pw] {
+        let failure = failed(cluster.ask(fallbacks[0], operation));
+        assert_eq!(
+            (failure.code, failure.outcome),
+            (Code::Unavailable, Outcome::NotApplied)
+        );
+    }
+    cluster.connect(fallbacks[0], owners[1]);
+    cluster.sent.clear();
+    written(cluster.ask(fallbacks[0], put(3, "b", None)));
+    assert_eq!(cluster.sent_to(fallbacks[0], super::asks::is_forward), [owners[1]]);
+}
+
+#[test]
+fn a_fallback_that_coordinated_alone_keeps_the_record_for_every_owner() {
+    let (mut cluster, owners, fallbacks) = cut_off();
+    fallbacks[1..]
+        .iter()
+        .for_each(|&node| cluster.disconnect(fallbacks[0], node));
+    let one = with_options(put(1, "a", None), |options| options.w = Some(1));
+    written(cluster.ask(fallbacks[0], one));
+    let mut hinted = cluster.hinted(fallbacks[0]);
+    let mut expected = owners.clone();
+    (hinted.sort(), expected.sort());
+    assert_eq!(hinted, expected);
+    reconnect(&mut cluster, &owners, &fallbacks);
+    for owner in owners {
+        assert_eq!(texts(&cluster.record(owner)), ["a"]);
+    }
+}
+
+#[test]
+fn a_fallback_that_is_full_coordinates_nothing() {
+    let fallback = config(6, Cluster::new(6).owners_and_fallbacks().1[0], 0).me;
+    let mut cluster = Cluster::with(6, |config| {
+        if config.me == fallback {
+            config.limits.hint_bytes_max = 60;
+        }
+    });
+    let (owners, fallbacks) = cluster.owners_and_fallbacks();
+    owners.iter().for_each(|&owner| cluster.disconnect(fallbacks[0], owner));
+    let failure = failed(cluster.ask(fallbacks[0], put(1, "a", None)));
+    assert_eq!(
+        (failure.code, failure.outcome),
+        (Code::Unavailable, Outcome::NotApplied)
+    );
+    assert!(failure.detail.contains("as many hints"), "{failure}");
+    cluster.assert_idle();
+}
+
+#[test]
+fn an_owner_that_was_slow_of_late_is_left_to_a_fallback_until_it_is_probed() {
+    let mut cluster = Cluster::new(5);
+    let (owners, fallbacks) = cluster.owners_and_fallbacks();
+    cluster.hold(owners[1], owners[0]);
+    written(cluster.ask(owners[0], put(1, "a", None)));
+    cluster.advance(Duration::from_millis(101));
+    cluster.sent.clear();
+    let (_, replicas) = written(cluster.ask(owners[0], all(put(2, "b", None))));
+    assert_eq!(cluster.sent_to(owners[0], is_store_hint), [fallbacks[0]]);
+    let slow = replicas.iter().find(|r| r.node.get() == owners[1]).unwrap();
+    assert_eq!(slow.state, ReplicaState::NotAsked);
+    // Where it matters who acknowledges it is asked all the same.
+    let pw = with_options(put(3, "c", None), |options| options.pw = Some(3));
+    let handle = cluster.begin(owners[0], pw);
+    cluster.release(owners[1], owners[0]);
+    written(cluster.reply(handle).unwrap());
+    cluster.advance(Duration::from_secs(3));
+    assert!((0..5).all(|node| cluster.hints(node).is_empty()));
+    assert_eq!(texts(&cluster.record(owners[1])), ["a", "b", "c"]);
+    cluster.assert_idle();
+}

@@ -109,7 +109,7 @@ fn a_node_that_keeps_forwarded_requests_waiting_is_asked_last() {
 
 #[test]
 fn with_no_owner_in_reach_nothing_is_sent() {
-    let mut cluster = Cluster::new(5);
+    let mut cluster = Cluster::with_bucket(5, |bucket| bucket.quorum = QuorumKind::Strict);
     let (owners, stranger) = cluster.owners_and_stranger();
     owners.iter().for_each(|&owner| cluster.disconnect(stranger, owner));
     for operation in [put(1, "a", None), get()] {

@@ -131,7 +131,9 @@ fn a_node_that_serves_many_requests_gives_less_credit() {
         cluster.isolate(2);
         (0..3).for_each(|n| drop(written(cluster.ask(0, put_under(numbered(n), n, "a", None)))));
         cluster.disks[2].holds_loads = true;
-        (100..100 + busy).for_each(|n| drop(cluster.begin(2, get_under(n))));
+        for n in 100..100 + busy {
+            cluster.begin(2, get_under(n));
+        }
         cluster.disks[2].holds_loads = false;
         come_back(&mut cluster, 2);
         let credit = cluster.sent.iter().find_map(|(_, _, message)| match message {
