@@ -380,6 +380,11 @@ impl Engine {
         self.trees.restore(token, n, sum);
     }
 
+    /// The newest store that something waits to be durable. Later ones may be synced at leisure.
+    pub fn sync_wanted(&self) -> StoreTicket {
+        self.slots.wanted()
+    }
+
     /// The leaves that have changed since this was last asked: first token, n, hash. They belong into the batch of the stores that came out
     /// since then; if that batch is refused they are handed out again, corrected, with a later one.
     pub fn take_leaves(&mut self) -> Vec<(u64, u8, u64)> {

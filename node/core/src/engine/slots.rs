@@ -107,6 +107,8 @@ pub(super) struct Slots {
     syncing: VecDeque<Syncing>,
     next_load: u64,
     next_ticket: u64,
+    /// The newest store that somebody waits for.
+    wanted: StoreTicket,
     /// Work that waits for loads, and waiters for stores.
     queued: usize,
 }
@@ -241,10 +243,18 @@ impl Slots {
             Some(entry) => {
                 entry.waiters.extend(waiters);
                 self.queued += count;
+                if count > 0 {
+                    self.wanted = self.wanted.max(ticket);
+                }
                 None
             }
             None => Some(waiters),
         }
+    }
+
+    /// The newest store that somebody waits for.
+    pub(super) fn wanted(&self) -> StoreTicket {
+        self.wanted
     }
 
     /// The next store that is durable now that all up to `upto` are. Its slot leaves memory if that was the last.
