@@ -164,7 +164,7 @@ mod tests {
             reserve_bytes: 0,
             ..RocksOptions::default()
         };
-        let storage = RocksStorage::open(&directory.path().join("data"), &options).unwrap();
+        let storage = RocksStorage::open(directory.path().join("data"), &options).unwrap();
         (directory, Arc::new(storage))
     }
 

@@ -2,7 +2,9 @@
 
 use super::{Inner, Peer};
 use crate::handle::{NodeStatus, PeerStatus, StorageStatus};
-use crate::healing::{ExchangeStatus, HealingStatus, HintsStatus, LastExchange, RunningExchange, ScrubStatus};
+use crate::healing::{
+    ExchangeStatus, HealingStatus, HintsStatus, LastExchange, RebuildStatus, RunningExchange, ScrubStatus,
+};
 use quorate_core::engine::{ExchangePhase, HintsFor, PeerState};
 use quorate_ring::{Member, NodeIndex, Ring};
 
@@ -69,11 +71,16 @@ impl Inner {
 
     fn healing(&self) -> HealingStatus {
         let (config, counters) = (self.engine.config(), self.engine.counters());
+        let (read, of) = self.engine.rebuilding();
         HealingStatus {
             generation: self.engine.generation(),
             hint_bytes_max: config.limits.hint_bytes_max,
             hints: self.engine.hints().iter().map(|hints| self.hints_for(hints)).collect(),
             exchange: self.exchange(),
+            rebuilding: RebuildStatus {
+                partitions: (of - read) as u64,
+                of: of as u64,
+            },
             scrub: ScrubStatus {
                 corrupt: counters.corrupt_records,
                 healed: counters.healed_records,

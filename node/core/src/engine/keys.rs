@@ -8,7 +8,7 @@ use super::stored::Stored;
 use super::{Effect, Engine, LoadFailed, OpId, StoreTicket, acked, refused};
 use crate::bucket::Durability;
 use crate::key::Key;
-use crate::message::{Held, PeerMessage, Refusal, ReplicateReply};
+use crate::message::{Held, Objection, PeerMessage, Refusal, ReplicateReply};
 use crate::place::Place;
 use crate::planted;
 use crate::time::Instant;
@@ -58,9 +58,12 @@ impl Engine {
     pub(super) fn loaded(&mut self, now: Instant, place: Place, result: Result<Option<Bytes>, LoadFailed>) {
         let mut slot = self.slots.take(&place);
         slot.loading = None;
-        let waiting = self.slots.dequeue(&mut slot);
+        let mut waiting = self.slots.dequeue(&mut slot);
         let stored = match result {
             Err(_) if planted::is(3) => Ok(Stored::empty()),
+            Err(LoadFailed::Corrupt) if matches!(place, Place::Hint(..)) => {
+                Ok(self.damaged_hint(now, &place, &mut waiting))
+            }
             Err(LoadFailed::Unreadable | LoadFailed::Corrupt) => Err(()),
             Ok(payload) => Stored::parse(payload).map_err(|_| ()),
         };
@@ -95,6 +98,14 @@ impl Engine {
                         list.push(Waiter::LocalAck(op));
                     }
                 }
+                Work::Weigh { check, at } => {
+                    let is_steady = slot.unsynced.is_none() && *stored.encoded() == before;
+                    self.weigh(now, check, at, &key, Some((&mut stored, is_steady)));
+                }
+                Work::Settle(order) => {
+                    let is_steady = slot.unsynced.is_none() && *stored.encoded() == before;
+                    self.settle(&order, &mut stored, is_steady);
+                }
                 Work::Read(op) => list.push(Waiter::LocalRead(op, stored.encoded().clone())),
                 Work::Merge { from, id, record, .. } => list.push(match place {
                     Place::Hint(..) => self.merge_hint(from, id, &key, &record, &mut stored),
@@ -123,6 +134,7 @@ impl Engine {
                 place: place.clone(),
                 payload: (!stored.is_empty()).then(|| stored.payload()),
             });
+            self.settle_changed(&place, &mut stored);
         }
         let encoded = stored.encoded().clone();
         slot.stored = Some(stored);
@@ -154,6 +166,7 @@ impl Engine {
                 Work::Merge { sync, .. } => *sync,
                 Work::Read(_) | Work::Fetch { .. } => false,
                 Work::Handoff { .. } | Work::Hint(_) | Work::Exchange(_) => true,
+                Work::Weigh { .. } | Work::Settle(_) => true,
             }
     }
 
@@ -225,6 +238,8 @@ impl Engine {
             Work::Read(op) => self.get_answer(now, op, self.me, Err(Refusal::ReadFailed)),
             Work::Merge { from, id, .. } => self.send_ack(now, from, id, Err(Refusal::ReadFailed)),
             Work::Fetch { from, id, .. } => self.send_held(from, id, Err(Refusal::ReadFailed)),
+            Work::Weigh { check, at } => self.weighed(check, at, Err(Some(Objection::Unreadable))),
+            Work::Settle(_) => {}
             Work::Handoff { from, id, .. } => self.answer_handoff(from, id, Err(Refusal::ReadFailed)),
             Work::Exchange(work) => self.exchange_unreadable(now, work),
             Work::Hint(work) => self.cannot_read_hint(now, place, &work),

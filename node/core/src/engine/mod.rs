@@ -36,6 +36,7 @@ mod repair;
 mod replica;
 mod restore;
 mod rules;
+mod settle;
 mod slots;
 mod stored;
 mod tally;
@@ -49,6 +50,7 @@ pub use hints::HintsFor;
 pub use io::{Effect, Input, LoadFailed, LoadId, RequestHandle, Scan, ScanId, ScanPage, ScanRows, StoreTicket};
 pub use memory::{Boot, MalformedNote, PeerState};
 pub use peers::PeerHealth;
+pub use settle::SettleStatus;
 
 use crate::bucket::{BucketTable, Durability};
 use crate::key::Key;
@@ -71,6 +73,7 @@ use pending::Pending;
 use quorate_ring::{NodeId, NodeIndex, Ring};
 use rebuild::Rebuild;
 use repair::Repairs;
+use settle::Settling;
 use slots::{Slots, Work};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -134,6 +137,9 @@ pub struct Limits {
     /// Between the two rounds of the proof that a record can be settled. Longer than a connection's idle timeout, so that what a process
     /// that ended had sent has arrived or never will.
     pub settle_after: Duration,
+    /// How long a record waits before that proof begins, by the wall clock. Its overwritten writes are recognised when they are sent again until
+    /// it is settled, so for at least this long.
+    pub settle_age: Duration,
     /// Records that the scrub reads a second.
     pub scrub_per_second: u32,
 }
@@ -155,6 +161,7 @@ impl Default for Limits {
             exchange: true,
             exchange_every: Duration::from_secs(300),
             settle_after: Duration::from_secs(8),
+            settle_age: Duration::from_secs(60),
             scrub_per_second: 1000,
         }
     }
@@ -264,6 +271,9 @@ pub struct Engine {
     trees: Trees,
     dirty: Dirty,
     background: Background,
+    settling: Settling,
+    /// The time of day at the present input, in milliseconds since 1970.
+    wall_ms: u64,
     hints: Hints,
     handoffs: Handoffs,
     pending: Pending,
@@ -302,6 +312,8 @@ impl Engine {
             trees: Trees::new(config.ring.partition_bits()),
             dirty: Dirty::default(),
             background: Background::default(),
+            settling: Settling::default(),
+            wall_ms: config.wall_ms,
             hints: Hints::default(),
             handoffs: Handoffs::default(),
             pending: Pending::default(),
@@ -321,6 +333,7 @@ impl Engine {
 
     /// Takes in one thing that happened at `now`.
     pub fn handle(&mut self, now: Instant, input: Input) {
+        self.wall_ms = self.config.wall_ms.saturating_add(now.0 / 1000);
         self.peers.tick(now);
         match input {
             Input::Request {
@@ -352,6 +365,7 @@ impl Engine {
         self.fire(now);
         self.fire_slow(now);
         self.run_tasks(now);
+        self.settle_go_on(now);
     }
 
     /// The next thing to do, if there is one.
@@ -438,6 +452,7 @@ impl Engine {
         if !self.memory.accepts(from) {
             return;
         }
+        self.settle_overhear(&message);
         match message {
             PeerMessage::Replicate(m) => self.replicate(now, from, m),
             PeerMessage::Fetch(m) => self.fetch(now, from, m),
@@ -459,8 +474,12 @@ impl Engine {
             }
             PeerMessage::ForwardReply(m) => {
                 self.peers.heard_of(from);
+                self.pending.answered(from, m.id);
                 self.forward_answer(from, OpId(m.id), m.response);
             }
+            PeerMessage::SettleAsk(m) => self.settle_asked(now, from, m),
+            PeerMessage::SettleReply(m) => self.settle_answer(now, from, m),
+            PeerMessage::Reap(m) => self.settle_proved(now, from, m),
             PeerMessage::StoreHint(m) => self.store_hint(now, from, m),
             PeerMessage::FetchHint(m) => self.fetch_hint(now, from, m),
             PeerMessage::Handoff(m) => self.handoff(now, from, m),
@@ -472,11 +491,8 @@ impl Engine {
             PeerMessage::TreeReply(m) => self.tree_reply(now, from, m),
             PeerMessage::Pull(m) => self.pull(now, from, m),
             PeerMessage::PullReply(m) => self.pull_reply(now, from, m),
-            // Each comes to its own place with what it is for.
-            PeerMessage::Greeting(_)
-            | PeerMessage::SettleAsk(_)
-            | PeerMessage::SettleReply(_)
-            | PeerMessage::Reap(_) => {}
+            // It was taken in above.
+            PeerMessage::Greeting(_) => {}
         }
     }
 
@@ -490,7 +506,6 @@ impl Engine {
             Some(Op::Forward(_)) => {}
             None => {
                 self.pending.answered(from, id.0);
-                self.repairs.answered(from, id);
             }
         }
     }
@@ -586,7 +601,6 @@ impl Engine {
 
     /// The connection to a node is gone: it owes nothing any more.
     fn lose(&mut self, now: Instant, node: NodeIndex) {
-        self.repairs.lost(node);
         self.pending.lost(node);
         self.handoffs.lost(node);
         let waiting: Vec<OpId> = self

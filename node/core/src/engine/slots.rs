@@ -13,6 +13,7 @@ use super::StoreTicket;
 use super::exchange::{RowWaiter, RowWork};
 use super::hints::{HintChange, HintWork};
 use super::memory::Boot;
+use super::settle::Order;
 use super::stored::Stored;
 use super::{LoadId, OpId};
 use crate::message::{Held, Refusal};
@@ -60,6 +61,15 @@ pub(super) enum Work {
         /// Hash of what it has.
         have: Option<u64>,
     },
+    /// Look whether anything stands against settling it.
+    Weigh {
+        /// For which check.
+        check: u64,
+        /// As which of its records.
+        at: u16,
+    },
+    /// Settle it, if it is still what was proved.
+    Settle(Box<Order>),
     /// A part of an exchange.
     Exchange(RowWork),
 }

@@ -41,6 +41,8 @@ pub(super) struct Disk {
     pub(super) fails_loads: bool,
     /// The one record that cannot be read.
     pub(super) fails_loads_of: Option<Key>,
+    /// Hints are damaged.
+    pub(super) corrupts_hints: bool,
     /// How many stores it was asked for, notes not counted.
     pub(super) stores: usize,
 }
@@ -398,6 +400,7 @@ impl Cluster {
         let is_lost = matches!(place, Place::Record(key) if disk.fails_loads_of.as_ref() == Some(key));
         let result = match disk.fails_loads || is_lost {
             true => Err(LoadFailed::Unreadable),
+            false if disk.corrupts_hints && matches!(place, Place::Hint(..)) => Err(LoadFailed::Corrupt),
             false => Ok(disk.applied.get(place).cloned()),
         };
         self.input(node, Input::Loaded { load, result });
@@ -419,7 +422,15 @@ impl Cluster {
         let mut rows: Vec<(Key, Bytes)> = rows.map(|(key, payload)| (key.clone(), payload.clone())).collect();
         let done = rows.len() <= what.rows_max;
         rows.truncate(what.rows_max);
-        let rows = rows.into_iter().map(|(key, payload)| (key, Ok(payload))).collect();
+        let is_damaged = disk.corrupts_hints && matches!(what.rows, ScanRows::Hints(_));
+        let payload = |payload| {
+            if is_damaged {
+                Err(LoadFailed::Corrupt)
+            } else {
+                Ok(payload)
+            }
+        };
+        let rows = rows.into_iter().map(|(key, bytes)| (key, payload(bytes))).collect();
         let result = match disk.fails_loads {
             true => Err(LoadFailed::Unreadable),
             false => Ok(ScanPage { rows, done }),
@@ -529,6 +540,12 @@ impl Cluster {
     /// The bytes of the record on a node's disk, with its mark.
     pub(super) fn record_bytes(&self, node: usize) -> &[u8] {
         &self.disks[node].applied[&Place::Record(key())]
+    }
+
+    /// Whether no node has anything of any key: no record, hint or row of a queue.
+    pub(super) fn is_empty(&self) -> bool {
+        let mut rows = self.disks.iter().flat_map(|disk| disk.applied.keys());
+        rows.all(|place| place.key().is_none())
     }
 
     /// Nothing is under way any more, and nobody waits for a timer.
