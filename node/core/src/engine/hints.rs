@@ -94,6 +94,12 @@ impl Hints {
         self.targets.contains_key(&target)
     }
 
+    /// Whether there are any of the partition for the owner.
+    pub(super) fn are_for_partition(&self, target: NodeId, partition: PartitionId) -> bool {
+        let target = self.targets.get(&target);
+        target.is_some_and(|target| target.partitions.contains_key(&partition))
+    }
+
     fn change(&mut self, change: HintChange) {
         let HintChange {
             target,
@@ -113,7 +119,7 @@ impl Hints {
                 entry.oldest_ms = Some(entry.oldest_ms.map_or(since_ms, |oldest| oldest.min(since_ms)));
             }
             (1.., 0) => {
-                entry.count -= 1;
+                entry.count = entry.count.saturating_sub(1);
                 let left = entry.partitions.entry(partition).or_default();
                 *left = left.saturating_sub(1);
                 if *left == 0 {
