@@ -12,7 +12,11 @@ pub(super) fn check(case: &Case<'_>) -> Vec<Violation> {
     let mut found = check_state(case);
     for read in &case.facts.history.reads {
         for &index in read.values.iter().filter(|&&index| case.must_expire(index, read.start)) {
-            let detail = format!("a read at {} returned {}, which had expired", read.start, describe(case, index));
+            let detail = format!(
+                "a read at {} returned {}, which had expired",
+                read.start,
+                describe(case, index)
+            );
             found.push(broken(Promise::P4, detail));
         }
         let after = read.start.min(case.facts.converged_at);

@@ -86,7 +86,11 @@ impl Draw<'_> {
             down_ms: duration(rng),
             wipe: true,
         });
-        let rolls = if std::env::var("SIM_NO_ROLLBACK").is_ok() { 0 } else { 500 };
+        let rolls = if std::env::var("SIM_NO_ROLLBACK").is_ok() {
+            0
+        } else {
+            500
+        };
         self.some(rolls, 4, |rng, o| FaultKind::RollBack {
             node: node(rng, o),
             starts: rng.small(0, 2),

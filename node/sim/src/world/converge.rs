@@ -86,7 +86,11 @@ impl World {
 
     /// Whether values expire: they do so, and are settled, whenever their time has come.
     fn expires(&self) -> bool {
-        self.plan.options.buckets.iter().any(|bucket| bucket.properties.ttl_seconds.is_some())
+        self.plan
+            .options
+            .buckets
+            .iter()
+            .any(|bucket| bucket.properties.ttl_seconds.is_some())
     }
 
     /// What keeps the cluster from being converged, if anything does.

@@ -128,7 +128,9 @@ impl Truth {
             }
         }
         // Without what has been settled it is not known what replaced what.
-        let shrinks = self.nodes[at].get(row).is_some_and(|before| !record.context().covers(before.context()));
+        let shrinks = self.nodes[at]
+            .get(row)
+            .is_some_and(|before| !record.context().covers(before.context()));
         let may_miss = self.replaces[key] || self.settled.contains(&key) || shrinks;
         if let Some(wrong) = self.causal.judge(key, &record, may_miss) {
             self.broken(
