@@ -3,6 +3,7 @@
 //! A request is put into a bounded queue; when that is full the caller gets `Overloaded` at once and nothing was done. The data
 //! loop takes what has queued up in one go, so under load a thread hop is shared by many requests.
 
+use crate::healing::HealingStatus;
 use quorate_core::engine::Counters;
 use quorate_core::request::{Code, Failure, Operation, Outcome, Response};
 use quorate_ring::Ring;
@@ -28,6 +29,10 @@ pub(crate) enum Command {
     },
     /// Say how things stand.
     Status(oneshot::Sender<NodeStatus>),
+    /// Compare everything with all peers now, and say how things stand.
+    Repair(oneshot::Sender<NodeStatus>),
+    /// Say that the data loop runs. Reads nothing.
+    Ping(oneshot::Sender<()>),
 }
 
 /// How one peer stands, as this node sees it.
@@ -47,6 +52,8 @@ pub struct PeerStatus {
     pub last_error: Option<String>,
     /// Smoothed round-trip time in microseconds, if connected.
     pub rtt_us: Option<u64>,
+    /// Whether it keeps requests waiting, and is routed round.
+    pub slow: bool,
 }
 
 /// Sizes that the storage reports, in bytes (keys: a count). Estimates.
@@ -95,6 +102,8 @@ pub struct NodeStatus {
     pub syncs: u64,
     /// Client connections over QUIC.
     pub clients: usize,
+    /// How far it has come with healing.
+    pub healing: HealingStatus,
     /// The engine's counters.
     #[serde(skip)]
     pub counters: Counters,
@@ -157,8 +166,22 @@ impl NodeHandle {
 
     /// How the node stands; `None` if its data loop is gone.
     pub async fn status(&self) -> Option<NodeStatus> {
+        self.ask(Command::Status).await
+    }
+
+    /// Has the node compare everything with all its peers now, and says how it stands; `None` if its data loop is gone.
+    pub async fn repair(&self) -> Option<NodeStatus> {
+        self.ask(Command::Repair).await
+    }
+
+    /// Whether the data loop answers. Costs it nothing.
+    pub async fn ping(&self) -> bool {
+        self.ask(Command::Ping).await.is_some()
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
         let (reply, answer) = oneshot::channel();
-        self.queue.send(Command::Status(reply)).await.ok()?;
+        self.queue.send(command(reply)).await.ok()?;
         answer.await.ok()
     }
 }

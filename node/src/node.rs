@@ -14,6 +14,7 @@
 //! what was written is synced. A second signal is not needed: every step has a bound.
 
 use crate::config::NodeConfig;
+use crate::data;
 use crate::gateway::{self, GatewayOptions, GatewayState};
 use crate::handle::NodeHandle;
 use crate::metrics::Metrics;
@@ -23,14 +24,12 @@ use crate::tls::{self, Credentials, Identity, NodeTlsError};
 use crate::transport::{self, BlockList, Local, close};
 use quorate_client::quic;
 use quorate_core::bucket::VALUE_BYTES_MAX;
-use quorate_core::engine::{Boot, Engine, EngineConfig};
 use quorate_core::message::HEADER_BYTES;
-use quorate_core::place::Place;
-use quorate_storage::{Batch, Column, OpenError, RocksOptions, RocksStorage, ScanLimit, Storage, StorageError};
-use rand::TryRngCore;
+use quorate_storage::{OpenError, StorageError};
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,6 +59,14 @@ pub enum NodeError {
     /// Reading or writing the node's own metadata failed.
     #[error("the data directory does not work: {0}")]
     Storage(#[from] StorageError),
+    /// Data that are beyond use could not be moved out of the way.
+    #[error("cannot set the data in {path} aside: {source}; move them yourself, or correct what is wrong, and start again", path = path.display())]
+    SetAside {
+        /// The data directory.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// The data directory belongs to another node or cluster.
     #[error(
         "this data directory belongs to {what} {found}, the configuration says {expected}: correct data_dir, or the configuration"
@@ -99,12 +106,11 @@ pub enum NodeError {
 ///
 /// # Errors
 /// See [`NodeError`]; whatever was opened is closed again.
-pub fn run(config: NodeConfig, options: RunOptions) -> Result<(), NodeError> {
+pub fn run(mut config: NodeConfig, options: RunOptions) -> Result<(), NodeError> {
     abort_on_panic();
     let http = listen("HTTP", config.listen.http)?;
     let admin = listen("admin", config.listen.admin)?;
-    let storage = Arc::new(open_storage(&config)?);
-    let engine = new_engine(&config, &storage)?;
+    let (storage, engine) = data::open(&mut config)?;
     let flush_interval = Duration::from_millis(config.limits.flush_interval_ms);
     let syncer = Syncer::start(storage.clone(), flush_interval).map_err(system("starting the sync thread"))?;
     let metrics = Arc::new(Metrics::new());
@@ -153,80 +159,6 @@ fn abort_on_panic() {
         tracing::error!(%panic, "stopping at once: this is a bug; what was acknowledged is safe");
         std::process::abort();
     }));
-}
-
-fn open_storage(config: &NodeConfig) -> Result<RocksStorage, NodeError> {
-    let options = RocksOptions {
-        block_cache_bytes: config.limits.cache_mib << 20,
-        reserve_bytes: config.limits.disk_reserve_mib << 20,
-        ..RocksOptions::default()
-    };
-    let storage = RocksStorage::open(&config.data_dir, &options)?;
-    let mut batch = Batch::new();
-    for (what, name, expected) in [
-        ("cluster", "cluster", config.cluster.clone()),
-        ("node", "node_id", config.id.to_string()),
-    ] {
-        match storage.get_meta(name)? {
-            Some(found) if found == expected.as_bytes() => {}
-            Some(found) => {
-                let found = String::from_utf8_lossy(&found).into_owned();
-                return Err(NodeError::Identity { what, found, expected });
-            }
-            None => batch.put_meta(name, expected.as_bytes()),
-        }
-    }
-    if !batch.is_empty() {
-        storage.apply(&mut batch)?;
-        storage.sync()?;
-    }
-    Ok(storage)
-}
-
-/// Begins a start of the data directory: its generation is on disk before anything else happens.
-fn boot(storage: &RocksStorage) -> Result<Boot, NodeError> {
-    let row = Place::Own.row();
-    let last = storage.get_row(Column::Meta, row.token, &row.key)?;
-    let boot =
-        Boot::next(last.as_deref()).map_err(|error| system("reading the node's note")(io::Error::other(error)))?;
-    let mut batch = Batch::new();
-    batch.put(Column::Meta, row.token, &row.key, &boot.note());
-    storage.apply(&mut batch)?;
-    storage.sync()?;
-    Ok(boot)
-}
-
-/// Hands the engine the notes that its last process left.
-fn restore_notes(engine: &mut Engine, storage: &RocksStorage) -> Result<(), NodeError> {
-    let page = storage.scan(Column::Meta, 0..=0, None, ScanLimit::rows(usize::MAX))?;
-    for row in page.rows {
-        if let Some(place) = Place::note_in(&row.key) {
-            let restored = engine.restore_note(place, &row.payload?);
-            restored.map_err(|error| system("reading notes about peers")(io::Error::other(error)))?;
-        }
-    }
-    Ok(())
-}
-
-fn new_engine(config: &NodeConfig, storage: &RocksStorage) -> Result<Engine, NodeError> {
-    let mut seed = [0; 32];
-    rand::rngs::OsRng
-        .try_fill_bytes(&mut seed)
-        .map_err(|error| system("reading the system's randomness")(io::Error::other(error)))?;
-    let mut engine = Engine::new(EngineConfig {
-        me: config.id,
-        ring: Arc::new(config.ring()),
-        seed,
-        context_keys: config.context_keys(),
-        buckets: config.bucket_table(),
-        limits: config.engine_limits(),
-        wall_ms: std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .map_or(0, |since| since.as_millis() as u64),
-        boot: boot(storage)?,
-    });
-    restore_notes(&mut engine, storage)?;
-    Ok(engine)
 }
 
 /// Opens the QUIC endpoint and starts to accept and dial.
@@ -347,6 +279,6 @@ fn runtime(what: &'static str) -> Result<tokio::runtime::Runtime, NodeError> {
         .map_err(system(what))
 }
 
-fn system(what: &'static str) -> impl FnOnce(io::Error) -> NodeError {
+pub(crate) fn system(what: &'static str) -> impl FnOnce(io::Error) -> NodeError {
     move |source| NodeError::System { what, source }
 }

@@ -16,6 +16,7 @@ pub(crate) use sinks::{ClientSink, PeerSink};
 
 use crate::handle::Command;
 use crate::metrics::{Metrics, OperationKind, Plane};
+use crate::rebuild;
 use crate::syncer::Syncer;
 use crate::transport::{Outbox, close};
 use bytes::Bytes;
@@ -269,6 +270,13 @@ impl Inner {
                 // Whoever asked may have gone away; then nobody misses the answer.
                 let _ = reply.send(self.status());
             }
+            Command::Repair(reply) => {
+                self.repair();
+                let _ = reply.send(self.status());
+            }
+            Command::Ping(reply) => {
+                let _ = reply.send(());
+            }
         }
     }
 
@@ -312,11 +320,22 @@ impl Inner {
     fn query(&mut self, outbox: &Outbox, request: QueryRequest) {
         let answer = match request.query {
             Query::Ring => QueryAnswer::Ring((*self.engine.config().ring).clone()),
-            Query::Status => {
-                QueryAnswer::Status(serde_json::to_string(&self.status()).expect("a status is plain data"))
+            Query::Status => self.status_answer(),
+            Query::Repair => {
+                self.repair();
+                self.status_answer()
             }
         };
         outbox.push(&Message::QueryReply(QueryReply { id: request.id, answer }));
+    }
+
+    fn status_answer(&self) -> QueryAnswer {
+        QueryAnswer::Status(serde_json::to_string(&self.status()).expect("a status is plain data"))
+    }
+
+    /// Has the engine compare everything with all peers now.
+    fn repair(&mut self) {
+        tracing::info!("comparing everything with all peers, as somebody asked");
     }
 
     /// Carries out effects until there are none, the stores among them as one batch.
@@ -344,13 +363,7 @@ impl Inner {
             Effect::Scan { scan, what } => self.scan(scan, &what),
             Effect::Store { ticket, place, payload } => self.store(ticket, place, payload),
             Effect::SetAside { place } => self.set_aside(&place),
-            Effect::Rebuild { reason } => {
-                tracing::error!(
-                    reason,
-                    "stopping at once: set the data directory aside, and start with an empty one"
-                );
-                std::process::abort();
-            }
+            Effect::Rebuild { reason } => rebuild::start_over(self.storage.path(), &reason),
         }
     }
 
@@ -505,6 +518,7 @@ impl Inner {
                     self.engine.handle(now, Input::StoreFailed(*ticket));
                 }
             }
+            Err(error @ StorageError::Damaged { .. }) => rebuild::start_over(self.storage.path(), &error.to_string()),
             Err(error) => {
                 tracing::error!(%error, "stopping at once: it is not certain what of the last write is on disk");
                 std::process::abort();
@@ -532,9 +546,8 @@ fn column(shelf: Shelf) -> Column {
 /// What the engine is told about a failed read. Damage is for good, anything else may pass.
 fn load_failed(error: &StorageError) -> LoadFailed {
     match error {
-        StorageError::Corrupt { .. } | StorageError::CorruptMeta { .. } | StorageError::Damaged { .. } => {
-            LoadFailed::Corrupt
-        }
+        StorageError::Corrupt { .. } | StorageError::CorruptMeta { .. } => LoadFailed::Corrupt,
+        StorageError::Damaged { .. } => LoadFailed::Damaged,
         _ => LoadFailed::Unreadable,
     }
 }

@@ -10,8 +10,9 @@
 //! A failed fsync stops the process at once: what is on disk is then anybody's guess, and acknowledging more on top of it would be
 //! a lie. After a restart the log says what survived.
 
+use crate::rebuild;
 use quorate_core::engine::StoreTicket;
-use quorate_storage::Storage;
+use quorate_storage::{RocksStorage, Storage, StorageError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{JoinHandle, Thread};
@@ -46,15 +47,12 @@ pub(crate) struct Syncer {
 
 impl Syncer {
     /// Starts the thread.
-    pub(crate) fn start<S: Storage + Send + Sync + 'static>(
-        storage: Arc<S>,
-        flush_interval: Duration,
-    ) -> std::io::Result<Syncer> {
+    pub(crate) fn start(storage: Arc<RocksStorage>, flush_interval: Duration) -> std::io::Result<Syncer> {
         let shared = Arc::new(Shared::default());
         let theirs = shared.clone();
         let join = std::thread::Builder::new()
             .name("sync".into())
-            .spawn(move || sync_loop(&*storage, &theirs, flush_interval))?;
+            .spawn(move || sync_loop(&storage, &theirs, flush_interval))?;
         Ok(Syncer {
             thread: join.thread().clone(),
             join: Some(join),
@@ -105,7 +103,7 @@ impl Syncer {
     }
 }
 
-fn sync_loop(storage: &dyn Storage, shared: &Shared, flush_interval: Duration) {
+fn sync_loop(storage: &RocksStorage, shared: &Shared, flush_interval: Duration) {
     let mut done = 0;
     // When what nobody waits for is synced, if there is something.
     let mut flush_at: Option<Instant> = None;
@@ -135,6 +133,9 @@ fn sync_loop(storage: &dyn Storage, shared: &Shared, flush_interval: Duration) {
         shared.lazy.swap(false, Ordering::AcqRel);
         let applied = shared.applied.load(Ordering::Acquire);
         if let Err(error) = storage.sync() {
+            if let StorageError::Damaged { .. } = error {
+                rebuild::start_over(storage.path(), &error.to_string());
+            }
             tracing::error!(%error, "stopping at once: writes that are not acknowledged yet may be lost, acknowledged ones are safe");
             std::process::abort();
         }
@@ -150,7 +151,7 @@ fn sync_loop(storage: &dyn Storage, shared: &Shared, flush_interval: Duration) {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use quorate_storage::{Batch, RocksOptions, RocksStorage};
+    use quorate_storage::{Batch, RocksOptions};
 
     /// A store in a directory that goes with the guard.
     fn storage() -> (tempfile::TempDir, Arc<RocksStorage>) {

@@ -88,6 +88,8 @@ pub enum Query {
     Ring,
     /// The node's state, as JSON (`docs/wire.md`).
     Status,
+    /// Compare everything with all peers now; answered as [`Status`](Query::Status).
+    Repair,
 }
 
 /// A [`Query`] with its number.

@@ -9,7 +9,9 @@
 //! themselves say nothing here: one that covers too much would excuse the loss that it causes.
 
 use bytes::Bytes;
-use quorate_core::request::{Operation, RequestId, Value};
+use quorate_core::bucket::{BucketProperties, Durability};
+use quorate_core::context::Context;
+use quorate_core::request::{Operation, QuorumKind, ReadOptions, RequestId, Value, WriteOptions};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -27,6 +29,54 @@ pub(crate) enum Ending {
     Unknown,
 }
 
+/// Answers that a request waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Need {
+    /// All of them.
+    pub(crate) all: u8,
+    /// Of these, owners'.
+    pub(crate) owners: u8,
+    /// Of these, durable ones.
+    pub(crate) durable: u8,
+    /// Whether only owners count.
+    pub(crate) strict: bool,
+}
+
+impl Need {
+    fn of(kind: QuorumKind, asked: u8, owners: Option<u8>, durable: u8) -> Need {
+        let all = asked.max(owners.unwrap_or(0)).max(durable);
+        let owners = match kind {
+            QuorumKind::Strict => all,
+            QuorumKind::Sloppy => owners.unwrap_or(0),
+        };
+        Need {
+            all,
+            owners,
+            durable,
+            strict: kind == QuorumKind::Strict,
+        }
+    }
+
+    /// What a read waits for.
+    pub(crate) fn of_read(properties: &BucketProperties, options: &ReadOptions) -> Need {
+        let r = options.r.or(properties.r).unwrap_or(properties.majority());
+        let kind = options.quorum.unwrap_or(properties.quorum);
+        Need::of(kind, r, options.pr.or(properties.pr), 0)
+    }
+
+    /// What a write waits for.
+    pub(crate) fn of_write(properties: &BucketProperties, options: &WriteOptions) -> Need {
+        let w = options.w.or(properties.w).unwrap_or(properties.majority());
+        let kind = options.quorum.unwrap_or(properties.quorum);
+        let named = options.dw.or(if options.w.is_some() { None } else { properties.dw });
+        let durable = named.unwrap_or(match properties.durability {
+            Durability::Durable => w,
+            Durability::Relaxed => 0,
+        });
+        Need::of(kind, w, options.pw.or(properties.pw), durable)
+    }
+}
+
 /// One time that a write was sent.
 #[derive(Clone, Debug)]
 pub(crate) struct Attempt {
@@ -35,7 +85,7 @@ pub(crate) struct Attempt {
     pub(crate) end: Option<u64>,
     pub(crate) ending: Ending,
     /// Acks that it asked for.
-    pub(crate) w: u8,
+    pub(crate) need: Need,
     /// Whether it said that it is a retry.
     pub(crate) retry: bool,
 }
@@ -93,12 +143,18 @@ impl Write {
         self.acks().map(|(at, _)| at).min()
     }
 
-    /// When it was acknowledged, each time, and by how many owners.
+    /// When it was acknowledged, each time, and by how many owners at least.
     pub(crate) fn acks(&self) -> impl Iterator<Item = (u64, u8)> {
         self.attempts
             .iter()
             .filter(|a| a.ending == Ending::Acked)
-            .filter_map(|a| a.end.map(|end| (end, a.w)))
+            .filter_map(|a| a.end.map(|end| (end, a.need.owners)))
+    }
+
+    /// Whether it was acknowledged, or may yet be: a client waits two seconds at most.
+    pub(crate) fn may_count(&self, now: u64) -> bool {
+        let waits = |a: &Attempt| a.end.is_none() && now < a.start + 2_100_000;
+        self.attempts.iter().any(|a| a.ending == Ending::Acked || waits(a))
     }
 
     /// From when on nothing of it can happen any more; `u64::MAX` if that is not known.
@@ -114,6 +170,13 @@ impl Write {
     }
 }
 
+/// The least that a read must return.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Minimum {
+    pub(crate) context: Context,
+    pub(crate) shown: Rc<[WriteIndex]>,
+}
+
 /// One read that succeeded.
 #[derive(Clone, Debug)]
 pub(crate) struct Read {
@@ -121,11 +184,13 @@ pub(crate) struct Read {
     pub(crate) start: u64,
     pub(crate) end: u64,
     /// Answers that it asked for.
-    pub(crate) r: u8,
+    pub(crate) need: Need,
     /// The values it returned.
     pub(crate) values: Vec<WriteIndex>,
-    /// What the context that it gave as a minimum had shown.
-    pub(crate) minimum: Option<Rc<[WriteIndex]>>,
+    /// The context that it returned.
+    pub(crate) context: Context,
+    /// The context that it gave as a minimum, and what that had shown.
+    pub(crate) minimum: Option<Minimum>,
 }
 
 /// Everything that clients did.
@@ -152,6 +217,11 @@ impl History {
     /// The write that left a sibling with this request id and payload.
     pub(crate) fn by_identity(&self, request: &RequestId, payload: u64) -> Option<WriteIndex> {
         self.by_identity.get(&(request.unique, payload)).copied()
+    }
+
+    /// The write with this request id and payload.
+    pub(crate) fn by_identity_of(&self, identity: (u64, u64)) -> Option<WriteIndex> {
+        self.by_identity.get(&identity).copied()
     }
 
     /// The write of this value to this key; `None` if nobody wrote exactly this there.

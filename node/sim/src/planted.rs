@@ -34,7 +34,7 @@ const fn bug(number: u8, text: &'static str, breaks: &'static [Promise], seeds: 
 
 /// All of them.
 pub const BUGS: &[Bug] = {
-    use Promise::{P0, P1, P2, P11, P12};
+    use Promise::{P0, P1, P2, P4, P5, P7, P8, P10, P11, P12};
     &[
         bug(
             1,
@@ -48,6 +48,22 @@ pub const BUGS: &[Bug] = {
         bug(5, "merge ignores the context test", &[P2], 50),
         bug(6, "the context test is off by one", &[P1, P2], 50),
         bug(7, "a write is acknowledged when it was sent to W owners", &[P1], 50),
+        bug(
+            8,
+            "a fallback's ack is counted as an owner's in strict mode",
+            &[P7],
+            200,
+        ),
+        bug(10, "a hint is deleted when it is sent", &[P10, P1], 100),
+        bug(11, "a hint that comes home overwrites the record", &[P1], 100),
+        bug(
+            12,
+            "a tombstone is reaped while something stands against it",
+            &[P4],
+            500,
+        ),
+        bug(13, "a strict read repairs in the background", &[P8], 300),
+        bug(16, "a Merkle leaf hashes the values without the context", &[P5], 200),
         bug(17, "a write is acknowledged before the sync", &[P1], 100),
         bug(
             18,

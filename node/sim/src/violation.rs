@@ -13,12 +13,20 @@ pub enum Promise {
     P2,
     /// No invented values.
     P3,
+    /// What a delete covered does not come back.
+    P4,
+    /// Replicas converge.
+    P5,
     /// Contexts grow.
     P6,
     /// Strict quorums are regular.
     P7,
+    /// Strict reads are monotone.
+    P8,
     /// A read covers the minimum that it was given.
     P9,
+    /// Hints go home.
+    P10,
     /// One effect per request id.
     P11,
     /// A reply says what happened.

@@ -6,7 +6,8 @@
 #![allow(clippy::unwrap_used)]
 
 use quorate_core::bucket::{BlindWrites, BucketProperties};
-use quorate_sim::plan::{Action, ContextChoice, Fault, FaultKind, Options, Plan, Step, Target};
+use quorate_core::request::QuorumKind;
+use quorate_sim::plan::{Action, ContextChoice, Fault, FaultKind, Options, Plan, Rotten, Step, Target};
 use quorate_sim::probes::Probe;
 use quorate_sim::{RunReport, Watch, run};
 use std::sync::Arc;
@@ -18,8 +19,13 @@ struct Scenario {
 }
 
 impl Scenario {
+    /// Three nodes, all of them owners of the one key.
     fn new(clients: u8, properties: BucketProperties) -> Scenario {
-        let options = Options::calm(3, 1, clients, properties);
+        Scenario::of(3, clients, properties)
+    }
+
+    fn of(nodes: u8, clients: u8, properties: BucketProperties) -> Scenario {
+        let options = Options::calm(nodes, 1, clients, properties);
         Scenario {
             plan: Plan {
                 seed: 1,
@@ -51,7 +57,9 @@ impl Scenario {
                 key: 0,
                 context,
                 w: None,
+                pw: None,
                 dw: None,
+                quorum: None,
                 bytes: 16,
                 representation: false,
             },
@@ -65,6 +73,8 @@ impl Scenario {
             Action::Get {
                 key: 0,
                 r: None,
+                pr: None,
+                quorum: None,
                 minimum: false,
             },
         );
@@ -83,6 +93,53 @@ impl Scenario {
         let (options, ring) = (&self.plan.options, self.plan.options.ring());
         let key = options.key_names().remove(0);
         ring.owners(ring.partition_of(key.token()), options.properties(0).n)[rank].0 as u8
+    }
+
+    /// A node that does not own the key.
+    fn fallback(&self, rank: usize) -> u8 {
+        let owners: Vec<u8> = (0..usize::from(self.plan.options.properties(0).n))
+            .map(|rank| self.owner(rank))
+            .collect();
+        let mut others = (0..self.plan.options.nodes).filter(|node| !owners.contains(node));
+        others.nth(rank).unwrap()
+    }
+
+    /// Asks a node, owner or not.
+    fn ask(&mut self, client: u8, node: u8, action: Action) {
+        self.step(client, 0, action);
+        self.plan.steps.last_mut().unwrap().target = Target::Node(node);
+    }
+
+    fn delete(&mut self, client: u8, owner: u8) {
+        self.step(
+            client,
+            owner,
+            Action::Delete {
+                key: 0,
+                context: ContextChoice::Last,
+                w: None,
+                pw: None,
+                quorum: None,
+            },
+        );
+    }
+
+    /// Cuts nodes off from all others, and waits until everybody has noticed.
+    fn isolate(&mut self, nodes: &[u8], for_ms: u32) {
+        let to = (0..self.plan.options.nodes)
+            .filter(|node| !nodes.contains(node))
+            .collect();
+        self.fault(FaultKind::Partition {
+            from: nodes.to_vec(),
+            to,
+            both_ways: true,
+            for_ms,
+        });
+        self.wait(7_000);
+    }
+
+    fn wait(&mut self, ms: u64) {
+        self.at_us += ms * 1000;
     }
 
     /// Runs it; every promise must hold.
@@ -106,7 +163,10 @@ impl Scenario {
 }
 
 fn defaults() -> BucketProperties {
-    BucketProperties::default()
+    BucketProperties {
+        quorum: QuorumKind::Strict,
+        ..BucketProperties::default()
+    }
 }
 
 #[test]
@@ -303,4 +363,293 @@ fn a_full_disk_refuses_writes_and_loses_none() {
     let report = s.run();
     assert!(report.probes.count(Probe::StoreFailedAfterMint) > 0);
     assert_eq!(report.live[0].last(), Some(&4));
+}
+
+fn sloppy() -> BucketProperties {
+    BucketProperties {
+        quorum: QuorumKind::Sloppy,
+        ..defaults()
+    }
+}
+
+/// A put that waits for just one ack.
+fn put_one(context: ContextChoice) -> Action {
+    Action::Put {
+        key: 0,
+        context,
+        w: Some(1),
+        pw: None,
+        dw: None,
+        quorum: None,
+        bytes: 16,
+        representation: false,
+    }
+}
+
+#[test]
+fn a_record_that_was_forgotten_and_came_back_through_a_fallback_loses_nothing() {
+    let mut s = Scenario::of(5, 2, sloppy());
+    s.plan.options.loses = true;
+    let (p1, p3) = (s.owner(0), s.owner(2));
+    s.isolate(&[p3], 9_000);
+    s.put(0, 0, ContextChoice::None);
+    s.wait(3_000);
+    s.isolate(&[p1], 9_000);
+    s.put(1, 2, ContextChoice::None);
+    s.wait(3_000);
+    s.isolate(&[p3], 9_000);
+    s.put(0, 0, ContextChoice::None);
+    s.put(1, 0, ContextChoice::Last);
+    s.fault(FaultKind::Crash {
+        node: p1,
+        survive_pm: 1000,
+        down_ms: 300,
+        wipe: true,
+    });
+    s.wait(12_000);
+    s.put(0, 0, ContextChoice::None);
+    let report = s.run();
+    assert_eq!(report.live, [[1, 3, 4, 5]]);
+    assert!(report.probes.count(Probe::WipedNodeReturned) > 0);
+}
+
+/// p3 is away while the key is deleted; what is kept for it is kept by a fallback that then goes away itself, and the key is made again.
+fn reaped_while_a_fallback_holds_it(deletes: usize) -> RunReport {
+    let mut s = Scenario::of(4, 2, sloppy());
+    let (p3, fallback) = (s.owner(2), s.fallback(0));
+    s.put(0, 0, ContextChoice::None);
+    s.isolate(&[p3], 12_000);
+    for _ in 0..deletes {
+        s.get(1, 1);
+        s.delete(1, 0);
+    }
+    s.isolate(&[fallback], 40_000);
+    s.wait(20_000);
+    s.put(0, 1, ContextChoice::None);
+    s.wait(20_000);
+    s.run()
+}
+
+#[test]
+fn a_tombstone_that_a_fallback_still_holds_does_not_return_when_the_key_is_made_again() {
+    let report = reaped_while_a_fallback_holds_it(1);
+    assert_eq!(report.live, [[2]]);
+}
+
+#[test]
+fn nor_when_the_delete_was_repeated() {
+    let report = reaped_while_a_fallback_holds_it(2);
+    assert_eq!(report.live, [[2]]);
+}
+
+#[test]
+fn owners_are_counted_on_their_replies() {
+    let mut s = Scenario::of(5, 1, sloppy());
+    let others = [s.owner(1), s.owner(2)];
+    // Just cut off: nobody has noticed yet, and fallbacks answer for them.
+    s.fault(FaultKind::Partition {
+        from: vec![s.owner(0)],
+        to: others.to_vec(),
+        both_ways: true,
+        for_ms: 2_500,
+    });
+    let action = |pw| Action::Put {
+        key: 0,
+        context: ContextChoice::None,
+        w: Some(2),
+        pw,
+        dw: None,
+        quorum: None,
+        bytes: 16,
+        representation: false,
+    };
+    s.step(0, 0, action(Some(2)));
+    s.step(0, 0, action(None));
+    let report = s.run();
+    assert!(report.probes.count(Probe::QuorumNotMet) > 0);
+    assert!(report.probes.count(Probe::FallbackCounted) > 0);
+    assert_eq!(report.live, [[1, 2]]);
+}
+
+#[test]
+fn hints_go_home_while_writes_go_on() {
+    let mut s = Scenario::of(5, 2, sloppy());
+    let p3 = s.owner(2);
+    s.isolate(&[p3], 9_000);
+    for write in 0..30 {
+        s.put(write % 2, write % 2, ContextChoice::Last);
+    }
+    for write in 0..10 {
+        s.put(write % 2, write % 3, ContextChoice::Last);
+    }
+    let report = s.run();
+    assert_eq!(report.live, [[39, 40]]);
+    assert!(report.probes.count(Probe::HintWentHome) > 0);
+}
+
+#[test]
+fn both_sides_of_a_partition_are_there_when_it_is_repaired() {
+    let mut s = Scenario::of(5, 2, sloppy());
+    let alone = [s.owner(0), s.fallback(0)];
+    s.isolate(&alone, 20_000);
+    s.put(0, 0, ContextChoice::None);
+    s.put(1, 1, ContextChoice::None);
+    s.put(0, 0, ContextChoice::Last);
+    s.put(1, 2, ContextChoice::Last);
+    s.wait(12_000);
+    assert_eq!(s.run().live, [[3, 4]]);
+}
+
+#[test]
+fn a_corrupt_record_is_kept_from_readers_and_healed() {
+    let mut s = Scenario::new(2, defaults());
+    s.plan.options.loses = true;
+    s.put(0, 0, ContextChoice::None);
+    let node = s.owner(0);
+    s.fault(FaultKind::Rot {
+        node,
+        what: Rotten::Record,
+        row: 0,
+        bit: 77,
+    });
+    s.get(1, 0);
+    s.get(1, 1);
+    s.put(1, 1, ContextChoice::Last);
+    s.wait(5_000);
+    let report = s.run();
+    assert_eq!(report.live, [[2]]);
+    assert!(report.probes.count(Probe::RottenRecord) > 0);
+}
+
+#[test]
+fn a_coordinator_killed_at_any_effect_of_a_sloppy_write_loses_nothing() {
+    for effects in 1..40 {
+        let mut s = Scenario::of(5, 2, sloppy());
+        let (node, away) = (s.owner(0), s.owner(2));
+        s.isolate(&[away], 14_000);
+        s.put(0, 0, ContextChoice::None);
+        s.fault(FaultKind::CrashAtEffect {
+            node,
+            effects,
+            down_ms: 400,
+        });
+        for write in 0..6 {
+            s.put(write % 2, 0, ContextChoice::Last);
+            s.step(write % 2, 1, Action::Again { back: 0, retry: true });
+        }
+        s.get(0, 1);
+        let report = s.run();
+        assert_eq!(
+            report.probes.count(Probe::CrashedBetweenEffects),
+            1,
+            "after {effects} effects"
+        );
+    }
+}
+
+#[test]
+fn a_fallback_that_coordinated_and_handed_its_hint_over_coordinates_again_under_another_dot() {
+    let mut s = Scenario::of(5, 1, sloppy());
+    let owners = [s.owner(0), s.owner(1), s.owner(2)];
+    let fallback = s.fallback(0);
+    s.isolate(&owners, 9_000);
+    s.ask(0, fallback, put_one(ContextChoice::None));
+    s.wait(6_000);
+    s.isolate(&owners, 9_000);
+    s.ask(0, fallback, put_one(ContextChoice::None));
+    s.wait(6_000);
+    let report = s.run();
+    assert_eq!(report.live, [[1, 2]]);
+    assert!(report.probes.count(Probe::FallbackCoordinated) > 0);
+}
+
+#[test]
+fn a_node_suspended_with_a_write_under_way_keeps_it_while_others_settle_a_delete() {
+    let mut s = Scenario::new(2, defaults());
+    let p1 = s.owner(0);
+    s.put(0, 0, ContextChoice::None);
+    s.get(1, 1);
+    s.fault(FaultKind::Partition {
+        from: vec![p1],
+        to: vec![s.owner(1), s.owner(2)],
+        both_ways: true,
+        for_ms: 40_000,
+    });
+    s.put(0, 0, ContextChoice::Last);
+    s.fault(FaultKind::Pause {
+        node: p1,
+        for_ms: 30_000,
+    });
+    s.delete(1, 1);
+    s.wait(45_000);
+    assert_eq!(s.run().live, [[2]]);
+}
+
+#[test]
+fn an_owner_that_read_again_from_a_lagging_one_does_not_vote() {
+    let mut s = Scenario::new(2, defaults());
+    s.plan.options.loses = true;
+    let (p1, p2, p3) = (s.owner(0), s.owner(1), s.owner(2));
+    s.isolate(&[p3], 8_000);
+    s.put(0, 0, ContextChoice::None);
+    s.fault(FaultKind::Partition {
+        from: vec![p2],
+        to: vec![p1, p3],
+        both_ways: true,
+        for_ms: 20_000,
+    });
+    s.fault(FaultKind::Crash {
+        node: p1,
+        survive_pm: 1000,
+        down_ms: 100,
+        wipe: true,
+    });
+    for _ in 0..30 {
+        s.get(1, 0);
+        s.get(1, 2);
+    }
+    s.wait(15_000);
+    s.get(1, 0);
+    assert_eq!(s.run().live, [[1]]);
+}
+
+#[test]
+fn a_read_that_sees_as_many_equal_answers_of_a_half_done_write_as_it_asked_for_makes_it_whole() {
+    for r in 1..=3 {
+        let properties = BucketProperties {
+            n: 5,
+            r: Some(r),
+            ..defaults()
+        };
+        let mut s = Scenario::of(5, 2, properties);
+        let (p1, p2) = (s.owner(0), s.owner(1));
+        s.fault(FaultKind::Partition {
+            from: vec![p1],
+            to: vec![s.owner(2), s.owner(3), s.owner(4)],
+            both_ways: true,
+            for_ms: 2_000,
+        });
+        s.put(0, 0, ContextChoice::None);
+        s.fault(FaultKind::Crash {
+            node: p1,
+            survive_pm: 1000,
+            down_ms: 4_000,
+            wipe: false,
+        });
+        s.ask(
+            1,
+            p2,
+            Action::Get {
+                key: 0,
+                r: None,
+                pr: None,
+                quorum: None,
+                minimum: false,
+            },
+        );
+        for owner in 2..5 {
+            s.get(0, owner);
+        }
+        s.run();
+    }
 }

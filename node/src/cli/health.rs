@@ -4,7 +4,7 @@
 //! reaches another. Rejected: a colour for each node, which leaves it to the reader to find out whether a key can be written.
 
 use super::output::harmless;
-use super::survey::Survey;
+use super::survey::{Report, Survey};
 use serde::Serialize;
 
 /// How it looks in one word.
@@ -44,11 +44,14 @@ impl Health {
         if !survey.agrees() {
             sentences.push("The nodes do not have the same ring; compare their configurations.".to_owned());
         }
+        sentences.extend(rebuilding(survey));
+        sentences.extend(slow(survey));
         let state = match (facts.without + facts.scattered, sentences.len()) {
             (1.., _) => State::Unavailable,
             (0, 1) if facts.silent.is_empty() => State::Healthy,
             _ => State::Degraded,
         };
+        sentences.extend(catching_up(survey));
         Health { state, sentences }
     }
 }
@@ -149,6 +152,64 @@ impl Facts<'_> {
     }
 }
 
+/// Nodes that have lost their memory and do not count until they have read it again.
+fn rebuilding(survey: &Survey) -> impl Iterator<Item = String> {
+    let reports = survey
+        .reports()
+        .filter(|(_, report)| report.healing.rebuilding.partitions > 0);
+    reports.map(|(node, report)| {
+        let rebuilding = &report.healing.rebuilding;
+        format!(
+            "{node} has lost its data and is rebuilding {}/{} partitions from the other owners; it does not count in them until then.",
+            rebuilding.partitions, rebuilding.of
+        )
+    })
+}
+
+/// Nodes that others route round.
+fn slow(survey: &Survey) -> impl Iterator<Item = String> {
+    survey.views.iter().filter_map(|view| {
+        let name = view.member.name.as_str();
+        let says = |report: &Report| {
+            report
+                .peers
+                .iter()
+                .any(|peer| peer.slow && peer.connected && peer.name == name)
+        };
+        let by: Vec<&str> = survey
+            .reports()
+            .filter(|(_, report)| says(report))
+            .map(|(node, _)| node)
+            .collect();
+        (!by.is_empty()).then(|| format!("{name} is slow to answer {}, and is routed round.", by.join(", ")))
+    })
+}
+
+/// What waits to be brought to nodes that were away. Nothing is wrong about that.
+fn catching_up(survey: &Survey) -> Vec<String> {
+    let mut sentences = Vec::new();
+    let hints: u64 = survey.reports().map(|(_, report)| report.healing.hints_waiting()).sum();
+    if hints > 0 {
+        let mut owners: Vec<&str> = survey
+            .reports()
+            .flat_map(|(_, report)| report.healing.hints.iter().map(|hints| hints.node.as_str()))
+            .collect();
+        owners.sort_unstable();
+        owners.dedup();
+        sentences.push(format!(
+            "{hints} hints are waiting for {} (quorate hints).",
+            owners.join(", ")
+        ));
+    }
+    let dirty: u64 = survey.reports().map(|(_, report)| report.healing.exchange.dirty).sum();
+    if dirty > 0 {
+        sentences.push(format!(
+            "{dirty} partitions have to be compared (quorate repair --watch)."
+        ));
+    }
+    sentences
+}
+
 /// `n2 does`, `n2, n3 do`.
 fn do_not(silent: &[&str]) -> String {
     format!(
@@ -174,12 +235,47 @@ fn isolated(survey: &Survey) -> Vec<(&str, Vec<&str>)> {
 mod tests {
     use super::super::survey::tests::three;
     use super::*;
+    use crate::healing::HintsStatus;
 
     /// The same where buckets have another n.
     fn wanting(mut survey: Survey, n: u8) -> Survey {
         let reports = survey.views.iter_mut().filter_map(|view| view.answer.as_mut().ok());
         reports.for_each(|report| report.default_n = Some(n));
         survey
+    }
+
+    #[test]
+    fn what_heals_is_told_and_only_what_is_missing_meanwhile_is_a_fault() {
+        let with = |change: fn(&mut Report)| {
+            let mut survey = three(&[], &[]);
+            if let Ok(report) = &mut survey.views[0].answer {
+                change(report);
+            }
+            Health::of(&survey)
+        };
+        let rebuilding = with(|report| (report.healing.rebuilding.partitions, report.healing.rebuilding.of) = (12, 64));
+        assert_eq!(rebuilding.state, State::Degraded);
+        assert!(rebuilding.sentences[1].starts_with("n1 has lost its data and is rebuilding 12/64 partitions"));
+        let slow = with(|report| report.peers[0].slow = true);
+        assert_eq!(slow.state, State::Degraded);
+        assert_eq!(slow.sentences[1], "n2 is slow to answer n1, and is routed round.");
+        let behind = with(|report| {
+            let hints = HintsStatus {
+                node: "n3".into(),
+                count: 120,
+                ..HintsStatus::default()
+            };
+            report.healing.hints.push(hints);
+            report.healing.exchange.dirty = 2;
+        });
+        assert_eq!(behind.state, State::Healthy);
+        assert_eq!(
+            behind.sentences[1..],
+            [
+                "120 hints are waiting for n3 (quorate hints).",
+                "2 partitions have to be compared (quorate repair --watch)."
+            ]
+        );
     }
 
     #[test]

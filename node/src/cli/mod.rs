@@ -15,12 +15,15 @@ mod connect;
 mod dev;
 mod error;
 mod health;
+mod hints;
 mod kv;
 mod output;
+mod repair;
 mod ring;
 mod start;
 mod status;
 mod survey;
+mod wait;
 
 pub(crate) use error::{CliError, Exit};
 pub(crate) use output::{Output, Terminal};
@@ -53,6 +56,12 @@ enum Verb {
     Delete(kv::DeleteArgs),
     /// Say how the cluster stands
     Status(status::StatusArgs),
+    /// Show what nodes keep for others that were away
+    Hints(hints::HintsArgs),
+    /// Have all nodes compare what they hold, now
+    Repair(repair::RepairArgs),
+    /// Wait until the cluster is in a state
+    Wait(wait::WaitArgs),
     /// Show the ring, or where a key lives
     Ring(ring::RingArgs),
     /// Make and show certificates
@@ -70,6 +79,9 @@ pub fn main() -> ExitCode {
         Verb::Get(args) => connect::block_on(kv::get(args, &terminal)),
         Verb::Delete(args) => connect::block_on(kv::delete(args, &terminal)),
         Verb::Status(args) => connect::block_on(status::run(args, &terminal)),
+        Verb::Hints(args) => connect::block_on(hints::run(args, &terminal)),
+        Verb::Repair(args) => connect::block_on(repair::run(args, &terminal)),
+        Verb::Wait(args) => connect::block_on(wait::run(args, &terminal)),
         Verb::Ring(args) => connect::block_on(ring::run(args, &terminal)),
         Verb::Cert(args) => cert::run(args, &terminal),
     };
@@ -112,6 +124,10 @@ mod tests {
             "quorate delete demo greeting --w 2 --pw 2",
             "quorate -o json delete demo greeting --context AQID",
             "quorate status -o json",
+            "quorate hints -o json",
+            "quorate repair --watch --timeout 60",
+            "quorate wait --for healthy",
+            "quorate wait --for settled --timeout 60 -o json",
             "quorate ring --key demo/greeting",
             "quorate cert ca --cluster demo --days 10",
             "quorate cert node --id 0a1b2c3d-4e5f-4000-8000-0123456789ab --ca ca.pem --ca-key ca.key",
@@ -137,6 +153,8 @@ mod tests {
             "quorate get demo",
             "quorate get demo k -o yaml",
             "quorate get demo k --quorum loose",
+            "quorate wait --for ever",
+            "quorate repair --timeout 5",
         ];
         for line in lines {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();

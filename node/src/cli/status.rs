@@ -5,6 +5,7 @@ use super::health::{Health, State};
 use super::output::{self, Ink};
 use super::survey::{PeerReport, StorageReport, Survey, View, survey};
 use super::{CliError, Exit, Terminal};
+use crate::healing::HealingStatus;
 use serde::Serialize;
 use std::time::Duration;
 
@@ -73,6 +74,8 @@ struct NodeFields<'a> {
     peers: Option<&'a [PeerReport]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     storage: Option<&'a StorageReport>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    healing: Option<&'a HealingStatus>,
 }
 
 fn document<'a>(survey: &'a Survey, health: &Health) -> Document<'a> {
@@ -107,6 +110,7 @@ fn node_fields(view: &View) -> NodeFields<'_> {
         ring_digest: report.map(|report| report.ring_digest.as_str()),
         peers: report.map(|report| report.peers.as_slice()),
         storage: report.map(|report| &report.storage),
+        healing: report.map(|report| &report.healing),
     }
 }
 
@@ -195,6 +199,7 @@ mod tests {
         assert_eq!((&up["state"], &up["uptime_seconds"]), (&"up".into(), &61.into()));
         assert_eq!(up["peers"][0]["name"], "n2");
         assert_eq!(up["storage"]["keys"], 0);
+        assert_eq!(up["healing"]["exchange"]["trees"], 0);
         assert_eq!(
             (&json["nodes"][1]["state"], &json["nodes"][1]["error"]),
             (&"down".into(), &"no answer".into())

@@ -3,6 +3,7 @@
 //! Shared by `quorate status` and by `quorate dev`, which waits until all nodes see each other. A node's answer is read loosely: fields
 //! that an older or newer node does not have are not missed.
 
+use crate::healing::HealingStatus;
 use quorate_client::{Client, Query, QueryAnswer};
 use quorate_ring::{Member, Ring};
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,8 @@ pub(crate) struct Report {
     pub(crate) peers: Vec<PeerReport>,
     /// Sizes.
     pub(crate) storage: StorageReport,
+    /// How far it has come with healing.
+    pub(crate) healing: HealingStatus,
 }
 
 /// How a node sees another one.
@@ -48,6 +51,8 @@ pub(crate) struct PeerReport {
     pub(crate) last_error: Option<String>,
     /// Smoothed round-trip time in microseconds.
     pub(crate) rtt_us: Option<u64>,
+    /// Whether it keeps requests waiting.
+    pub(crate) slow: bool,
 }
 
 /// How much a node holds.
@@ -80,15 +85,24 @@ pub(crate) struct Survey {
     pub(crate) views: Vec<View>,
 }
 
-/// Asks every node at once. Takes about `patience` if one does not answer.
+/// Asks every node at once how it stands. Takes about `patience` if one does not answer.
 pub(crate) async fn survey(client: &Client, patience: Duration) -> Survey {
+    ask_all(client, Query::Status, patience).await
+}
+
+/// The same, and has every node that answers compare everything with its peers first.
+pub(crate) async fn start_repair(client: &Client, patience: Duration) -> Survey {
+    ask_all(client, Query::Repair, patience).await
+}
+
+async fn ask_all(client: &Client, query: Query, patience: Duration) -> Survey {
     client.wait_connected(patience).await;
     let ring = client.ring();
     let mut asked = JoinSet::new();
     for member in ring.members().iter().cloned() {
         let client = client.clone();
         asked.spawn(async move {
-            let answer = match client.query(member.id, Query::Status, patience).await {
+            let answer = match client.query(member.id, query, patience).await {
                 Ok(QueryAnswer::Status(json)) => serde_json::from_str(&json).map_err(|error| error.to_string()),
                 Ok(QueryAnswer::Ring(_)) => Err("answered something else".to_owned()),
                 Err(error) => Err(error.to_string()),
@@ -112,6 +126,12 @@ impl Survey {
     pub(crate) fn is_complete(&self) -> bool {
         let whole = |view: &View| matches!(&view.answer, Ok(report) if report.peers.iter().all(|peer| peer.connected));
         self.views.iter().all(whole)
+    }
+
+    /// The nodes that answer, and what they said.
+    pub(crate) fn reports(&self) -> impl Iterator<Item = (&str, &Report)> {
+        let views = self.views.iter();
+        views.filter_map(|view| Some((view.member.name.as_str(), view.answer.as_ref().ok()?)))
     }
 
     /// Names of members that do not answer.

@@ -14,7 +14,7 @@ mod file;
 mod resolve;
 mod secret;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use error::ConfigError;
 pub(crate) use error::{position, read_text};

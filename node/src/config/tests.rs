@@ -69,6 +69,13 @@ fn directory(text: &str) -> (TempDir, PathBuf) {
     (dir, path)
 }
 
+/// A node of two, and the directory that it lives in.
+pub(crate) fn one_of_two() -> (TempDir, NodeConfig) {
+    let (dir, path) = directory(GOOD);
+    let config = NodeConfig::load(&path, &Overrides::default()).unwrap();
+    (dir, config)
+}
+
 fn refusal(text: &str, overrides: &Overrides) -> String {
     let (dir, path) = directory(text);
     let message = NodeConfig::load(&path, overrides).unwrap_err().to_string();

@@ -5,6 +5,7 @@ use super::path::decode;
 use super::problem::Problem;
 use super::render::{Answer, answer};
 use crate::handle::NodeStatus;
+use crate::healing::{ExchangeStatus, HintsStatus};
 use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
@@ -22,10 +23,20 @@ const STATUS_WITHIN: Duration = Duration::from_secs(1);
 
 /// The data loop's status, `None` if it does not answer.
 async fn node_status(gateway: &Gateway) -> Option<NodeStatus> {
-    tokio::time::timeout(STATUS_WITHIN, gateway.node.status())
-        .await
-        .ok()
-        .flatten()
+    in_time(gateway.node.status()).await
+}
+
+async fn in_time(asked: impl Future<Output = Option<NodeStatus>>) -> Option<NodeStatus> {
+    tokio::time::timeout(STATUS_WITHIN, asked).await.ok().flatten()
+}
+
+fn silent() -> Problem {
+    Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "not_ready",
+        "The node does not answer",
+        "the node's data loop does not answer; see its log, and /livez on this port",
+    )
 }
 
 /// `/metrics`. Without an answer of the data loop its part is missing and `quorate_data_loop_up` is 0.
@@ -36,17 +47,49 @@ pub(super) async fn metrics(gateway: &Gateway) -> Answer {
 
 /// `/v1/cluster/status`.
 pub(super) async fn status(gateway: &Gateway) -> Result<Answer, Problem> {
-    let status = node_status(gateway).await;
-    let status = status.ok_or_else(|| {
-        let detail = "the node's data loop does not answer; see its log, and /livez on this port";
-        Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "not_ready",
-            "The node does not answer",
-            detail,
-        )
-    })?;
-    Ok(json(&status))
+    Ok(json(&node_status(gateway).await.ok_or_else(silent)?))
+}
+
+/// `/v1/cluster/hints`.
+#[derive(Serialize)]
+struct HintsDocument {
+    node: String,
+    bytes_max: u64,
+    hints: Vec<HintsStatus>,
+}
+
+/// `/v1/cluster/hints`: what this node keeps for owners that were away.
+pub(super) async fn hints(gateway: &Gateway) -> Result<Answer, Problem> {
+    let status = node_status(gateway).await.ok_or_else(silent)?;
+    Ok(json(&HintsDocument {
+        node: status.name,
+        bytes_max: status.healing.hint_bytes_max,
+        hints: status.healing.hints,
+    }))
+}
+
+/// `/v1/cluster/repair`.
+#[derive(Serialize)]
+struct RepairDocument {
+    node: String,
+    exchange: ExchangeStatus,
+}
+
+/// `/v1/cluster/repair`: how far this node has come with comparing. `start`: it compares everything with all its peers now.
+pub(super) async fn repair(gateway: &Gateway, start: bool) -> Result<Answer, Problem> {
+    let status = match start {
+        true => in_time(gateway.node.repair()).await,
+        false => node_status(gateway).await,
+    };
+    let status = status.ok_or_else(silent)?;
+    let mut answer = json(&RepairDocument {
+        node: status.name,
+        exchange: status.healing.exchange,
+    });
+    if start {
+        *answer.status_mut() = StatusCode::ACCEPTED;
+    }
+    Ok(answer)
 }
 
 /// `/v1/cluster/ring`.

@@ -2,8 +2,8 @@
 //!
 //! Live: the data loop answers within five seconds; it has hung otherwise, and only a restart helps. Started and ready: it
 //! answers within one. Ready also says no while the node drains. None of them asks about peers: a node that has lost its
-//! peers still serves what it can, and taking it away would make an outage of a partition. Storage is not asked either; a full
-//! disk must not take a node out of service that can still read.
+//! peers still serves what it can, and taking it away would make an outage of a partition. Storage is not asked either: probes
+//! come every second and must cost nothing, and a full disk must not take a node out of service that can still read.
 
 use super::Gateway;
 use super::render::{Answer, answer};
@@ -25,7 +25,7 @@ const LIVE_WITHIN: Duration = Duration::from_secs(5);
 pub(super) async fn check(gateway: &Gateway, path: &str, query: &str) -> Answer {
     let name = path.trim_start_matches('/');
     let within = if name == "livez" { LIVE_WITHIN } else { READY_WITHIN };
-    let answered = matches!(tokio::time::timeout(within, gateway.node.status()).await, Ok(Some(_)));
+    let answered = matches!(tokio::time::timeout(within, gateway.node.ping()).await, Ok(true));
     let mut checks = vec![("ping", true), ("data-loop", answered)];
     if name == "readyz" {
         checks.push(("not-draining", !gateway.draining.load(Ordering::Relaxed)));

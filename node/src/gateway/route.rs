@@ -9,6 +9,9 @@ use hyper::header::HOST;
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Version};
 
+/// How comparing with other owners stands; by POST it begins.
+const REPAIR: &str = "/v1/cluster/repair";
+
 /// Answers one request.
 pub(super) async fn handle(
     gateway: &Gateway,
@@ -45,7 +48,7 @@ fn check_host(head: &Parts) -> Result<(), Problem> {
     }
 }
 
-/// Paths without a variable part; all of them are read only.
+/// Paths without a variable part; all but one are read only.
 async fn fixed(
     gateway: &Gateway,
     surface: Surface,
@@ -54,23 +57,32 @@ async fn fixed(
     query: &str,
 ) -> Result<Answer, Problem> {
     let health = matches!(path, "/livez" | "/readyz" | "/startupz");
-    let admin = matches!(path, "/metrics" | "/v1/cluster/status" | "/v1/cluster/ring");
+    let admin = matches!(
+        path,
+        "/metrics" | "/v1/cluster/status" | "/v1/cluster/ring" | "/v1/cluster/hints" | REPAIR
+    );
     let known = health || (admin && surface == Surface::Admin);
     if !known {
         return Err(Problem::not_found(match surface {
             Surface::Public => "keys are under /v1/kv/{bucket}/{key}; health is at /livez, /readyz and /startupz",
             Surface::Admin => {
-                "this port has /metrics, /v1/cluster/status, /v1/cluster/ring, /livez, /readyz and /startupz"
+                "this port has /metrics, /v1/cluster/status, /v1/cluster/ring, /v1/cluster/hints, /v1/cluster/repair, /livez, /readyz \
+                 and /startupz"
             }
         }));
     }
-    if !matches!(*method, Method::GET | Method::HEAD) {
-        return Err(Problem::method_not_allowed(method, "GET, HEAD"));
+    match (method, path) {
+        (&Method::GET | &Method::HEAD, _) => {}
+        (&Method::POST, REPAIR) => return admin::repair(gateway, true).await,
+        (_, REPAIR) => return Err(Problem::method_not_allowed(method, "GET, HEAD, POST")),
+        _ => return Err(Problem::method_not_allowed(method, "GET, HEAD")),
     }
     match path {
         "/metrics" => Ok(admin::metrics(gateway).await),
         "/v1/cluster/status" => admin::status(gateway).await,
         "/v1/cluster/ring" => admin::ring(gateway, query),
+        "/v1/cluster/hints" => admin::hints(gateway).await,
+        REPAIR => admin::repair(gateway, false).await,
         _ => Ok(health::check(gateway, path, query).await),
     }
 }

@@ -4,6 +4,8 @@
 //! for one status and encodes it here, all of one moment. Rejected: gauges that the data loop sets after each burst, which would
 //! cost every burst for what is looked at four times a minute.
 
+mod healing;
+
 use crate::handle::NodeStatus;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -33,7 +35,8 @@ impl Collector for StatusCollector {
         node(&mut encoder, status)?;
         engine(&mut encoder, status)?;
         storage(&mut encoder, status)?;
-        peers(&mut encoder, status)
+        peers(&mut encoder, status)?;
+        healing::encode(&mut encoder, status)
     }
 }
 
@@ -143,8 +146,7 @@ fn engine(encoder: &mut DescriptorEncoder<'_>, status: &NodeStatus) -> fmt::Resu
         ),
         ("storage_syncs", "Syncs of the log", status.syncs),
     ] {
-        let counter = ConstCounter::new(value);
-        counter.encode(encoder.encode_descriptor(name, &format!("{help}."), None, counter.metric_type())?)?;
+        counter(encoder, name, help, None, value)?;
     }
     Ok(())
 }
@@ -190,6 +192,17 @@ fn peers(encoder: &mut DescriptorEncoder<'_>, status: &NodeStatus) -> fmt::Resul
     )?;
     let with_rtt = status.peers.iter().filter_map(|peer| Some((peer, peer.rtt_us?)));
     let rtt = with_rtt.map(|(peer, rtt_us)| ([("peer", peer.name.as_str())], rtt_us as f64 / 1e6));
+    let slow = status
+        .peers
+        .iter()
+        .map(|peer| ([("peer", peer.name.as_str())], f64::from(u8::from(peer.slow))));
+    per_peer(
+        encoder,
+        "peer_slow",
+        "Whether the peer keeps requests waiting, and is routed round",
+        None,
+        slow,
+    )?;
     per_peer(
         encoder,
         "peer_rtt",
@@ -197,6 +210,18 @@ fn peers(encoder: &mut DescriptorEncoder<'_>, status: &NodeStatus) -> fmt::Resul
         Some(&Unit::Seconds),
         rtt,
     )
+}
+
+/// One counter.
+fn counter(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    unit: Option<&Unit>,
+    value: u64,
+) -> fmt::Result {
+    let counter = ConstCounter::new(value);
+    counter.encode(encoder.encode_descriptor(name, &format!("{help}."), unit, counter.metric_type())?)
 }
 
 /// One gauge.
@@ -226,6 +251,7 @@ pub(super) mod tests {
     use super::super::Metrics;
     use super::*;
     use crate::handle::{PeerStatus, StorageStatus};
+    use crate::healing::{HealingStatus, HintsStatus};
 
     pub(crate) fn status() -> NodeStatus {
         let peer = PeerStatus {
@@ -236,6 +262,7 @@ pub(super) mod tests {
             connected: true,
             last_error: None,
             rtt_us: Some(1500),
+            slow: true,
         };
         NodeStatus {
             cluster: "c".to_string(),
@@ -253,6 +280,14 @@ pub(super) mod tests {
             storage: StorageStatus::default(),
             syncs: 4,
             clients: 5,
+            healing: HealingStatus {
+                hints: vec![HintsStatus {
+                    node: "n2".to_string(),
+                    count: 6,
+                    ..HintsStatus::default()
+                }],
+                ..HealingStatus::default()
+            },
             counters: Default::default(),
         }
     }
@@ -263,6 +298,8 @@ pub(super) mod tests {
         assert!(text.contains(r#"quorate_peer_connected{peer="n2"} 1.0"#), "{text}");
         assert!(text.contains(r#"quorate_peer_rtt_seconds{peer="n2"} 0.0015"#), "{text}");
         assert!(text.contains("quorate_storage_syncs_total 4"), "{text}");
+        assert!(text.contains(r#"quorate_hints{peer="n2"} 6.0"#), "{text}");
+        assert!(text.contains(r#"quorate_peer_slow{peer="n2"} 1.0"#), "{text}");
         assert!(text.contains(r#"node="n\"1""#), "{text}");
     }
 }

@@ -1,8 +1,10 @@
 //! How this node stands, put together when somebody asks.
 
-use super::Inner;
+use super::{Inner, Peer};
 use crate::handle::{NodeStatus, PeerStatus, StorageStatus};
-use quorate_ring::Ring;
+use crate::healing::{ExchangeStatus, HealingStatus, ScrubStatus};
+use quorate_core::engine::PeerState;
+use quorate_ring::{Member, Ring};
 
 impl Inner {
     /// For `quorate status`, `/metrics` and `/readyz`.
@@ -27,17 +29,7 @@ impl Inner {
             ring_version: ring.version().0,
             ring_digest: format!("{:016x}", ring.digest()),
             default_n: config.buckets.defaults.n,
-            peers: peers
-                .map(|(member, peer)| PeerStatus {
-                    name: member.name.clone(),
-                    id: member.id.to_string(),
-                    zone: member.zone.clone(),
-                    quic: member.quic.clone(),
-                    connected: peer.link.is_some(),
-                    last_error: peer.last_error.clone(),
-                    rtt_us: peer.link.as_ref().map(|link| link.connection.rtt().as_micros() as u64),
-                })
-                .collect(),
+            peers: peers.map(|(member, peer)| self.peer_status(member, peer)).collect(),
             operations,
             slots,
             storage: StorageStatus {
@@ -48,7 +40,52 @@ impl Inner {
             },
             syncs: self.syncer.syncs(),
             clients: self.clients,
+            healing: self.healing(),
             counters: self.engine.counters(),
+        }
+    }
+
+    /// A peer counts as connected when both sides know each other's memory and so take each other's messages.
+    fn peer_status(&self, member: &Member, peer: &Peer) -> PeerStatus {
+        let node = self.engine.config().ring.index_of(member.id);
+        let state = node.map_or(PeerState::Down, |node| self.engine.peer_state(node));
+        let last_error = match state {
+            PeerState::Refused => Some(
+                "its data directory is an older copy of what it was; it has to be set aside and rebuilt".to_string(),
+            ),
+            _ => peer.last_error.clone(),
+        };
+        PeerStatus {
+            name: member.name.clone(),
+            id: member.id.to_string(),
+            zone: member.zone.clone(),
+            quic: member.quic.clone(),
+            connected: state == PeerState::Up,
+            last_error,
+            rtt_us: peer.link.as_ref().map(|link| link.connection.rtt().as_micros() as u64),
+            slow: false,
+        }
+    }
+
+    fn healing(&self) -> HealingStatus {
+        let (config, counters) = (self.engine.config(), self.engine.counters());
+        HealingStatus {
+            generation: self.engine.generation(),
+            hint_bytes_max: config.limits.hint_bytes_max,
+            exchange: ExchangeStatus {
+                enabled: config.limits.exchange,
+                ended: counters.exchanges,
+                sent: counters.exchange_sent,
+                received: counters.exchange_received,
+                bytes_sent: counters.exchange_bytes_sent,
+                ..ExchangeStatus::default()
+            },
+            scrub: ScrubStatus {
+                corrupt: counters.corrupt_records,
+                healed: counters.healed_records,
+                ..ScrubStatus::default()
+            },
+            ..HealingStatus::default()
         }
     }
 }

@@ -18,7 +18,7 @@
 use super::background::Task;
 use super::slots::Work;
 use super::stored::Stored;
-use super::{Effect, Engine, OpId};
+use super::{Effect, Engine, LoadFailed, OpId};
 use crate::key::Key;
 use crate::message::{PeerMessage, Pull, PullReply, RECORD_BYTES_MAX, Refusal};
 use crate::place::Place;
@@ -129,16 +129,21 @@ impl Engine {
         }
     }
 
-    /// A row does not fit its checksum. Returns whether it was set aside, in the batch of what is done with the row now; if not, the disk takes no
-    /// writes, and the row is found again later.
-    pub(super) fn set_aside(&mut self, now: Instant, place: &Place) -> bool {
+    /// A row is lost. Returns whether something new can take its place, in the batch of what is done with the row now; if not, the disk takes no
+    /// writes, and the row is found again later. It is set aside if it can be.
+    pub(super) fn set_aside(&mut self, now: Instant, place: &Place, failed: LoadFailed) -> bool {
+        if failed == LoadFailed::Damaged {
+            self.note_damage(now);
+        }
         if self.gate.is_closed(now) {
             return false;
         }
         match place {
             Place::Record(_) => {
                 self.counters.corrupt_records += 1;
-                self.effects.push_back(Effect::SetAside { place: place.clone() });
+                if failed == LoadFailed::Corrupt {
+                    self.effects.push_back(Effect::SetAside { place: place.clone() });
+                }
             }
             // Who owns the key, too, finds out with the target what it misses. What a fallback loses, the owners have to find out.
             Place::Hint(target, key) => {

@@ -61,11 +61,11 @@ impl Engine {
         let mut waiting = self.slots.dequeue(&mut slot);
         let stored = match result {
             Err(_) if planted::is(3) => Ok(Stored::empty()),
-            Err(LoadFailed::Corrupt) if self.set_aside(now, &place) => {
+            Err(failed @ (LoadFailed::Corrupt | LoadFailed::Damaged)) if self.set_aside(now, &place, failed) => {
                 waiting.insert(0, Work::Heal(HealWork::Lose));
                 Ok(Stored::empty())
             }
-            Err(LoadFailed::Unreadable | LoadFailed::Corrupt) => Err(()),
+            Err(_) => Err(()),
             Ok(payload) => Stored::parse(payload).map_err(|_| ()),
         };
         match stored {
@@ -187,6 +187,7 @@ impl Engine {
         let leaf = self.trees.leaf_of(partition, key.token(), n);
         let (before, after) = (before.leaf_entry(key), after.leaf_entry(key));
         self.trees.change(leaf, before, after);
+        self.scrub.touch(leaf);
         Some(Change::Leaf(LeafChange { leaf, before, after }))
     }
 
@@ -222,7 +223,10 @@ impl Engine {
         self.counters.store_failures += 1;
         self.gate.refused(now, ticket);
         match failed.change {
-            Some(Change::Leaf(LeafChange { leaf, before, after })) => self.trees.change(leaf, after, before),
+            Some(Change::Leaf(LeafChange { leaf, before, after })) => {
+                self.trees.change(leaf, after, before);
+                self.scrub.touch(leaf);
+            }
             Some(Change::Hint(change)) => self.undo_hint(change),
             None => {}
         }

@@ -35,6 +35,7 @@ mod put;
 mod rebuild;
 mod repair;
 mod replica;
+mod restore;
 mod rules;
 mod scrub;
 mod slots;
@@ -50,6 +51,7 @@ pub use hints::HintsFor;
 pub use io::{Effect, Input, LoadFailed, LoadId, RequestHandle, Scan, ScanId, ScanPage, ScanRows, StoreTicket};
 pub use memory::{Boot, MalformedNote, PeerState};
 pub use peers::PeerHealth;
+pub use scrub::ScrubProgress;
 
 use crate::bucket::{BucketTable, Durability};
 use crate::key::Key;
@@ -73,6 +75,7 @@ use pending::Pending;
 use quorate_ring::{NodeId, NodeIndex, Ring};
 use rebuild::Rebuild;
 use repair::Repairs;
+use scrub::Scrub;
 use slots::{Slots, Work};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -136,8 +139,10 @@ pub struct Limits {
     /// Between the two rounds of the proof that a record can be settled. Longer than a connection's idle timeout, so that what a process
     /// that ended had sent has arrived or never will.
     pub settle_after: Duration,
-    /// Records that the scrub reads a second.
+    /// Records that the scrub reads a second; 0: none.
     pub scrub_per_second: u32,
+    /// From the beginning of one pass of the scrub to that of the next. The first begins after a sixtieth of this.
+    pub scrub_every: Duration,
 }
 
 impl Default for Limits {
@@ -158,6 +163,7 @@ impl Default for Limits {
             exchange_every: Duration::from_secs(300),
             settle_after: Duration::from_secs(8),
             scrub_per_second: 1000,
+            scrub_every: Duration::from_secs(3600),
         }
     }
 }
@@ -261,6 +267,7 @@ pub struct Engine {
     memory: Memory,
     rebuild: Rebuild,
     heals: Heals,
+    scrub: Scrub,
     vnodes: Vnodes,
     gate: Gate,
     slots: Slots,
@@ -299,6 +306,7 @@ impl Engine {
             peers: Peers::new(config.ring.members().len(), config.limits.slow_after),
             rebuild,
             heals: Heals::default(),
+            scrub: Scrub::default(),
             memory: Memory::new(config.boot, config.seed, config.ring.members().len()),
             vnodes,
             gate: Gate::default(),
@@ -320,6 +328,7 @@ impl Engine {
             config,
         };
         engine.note_rebuilt();
+        engine.begin_scrub();
         engine
     }
 
@@ -501,8 +510,9 @@ impl Engine {
 
     /// Begins a request: here if this node owns the key, else at an owner.
     fn start(&mut self, now: Instant, origin: Origin, operation: Operation, timeout: Duration) {
-        if self.memory.is_silent() {
-            return self.refuse(origin, rules::is_older_copy());
+        if let Some(reason) = self.silent() {
+            let failure = rules::is_silent(reason);
+            return self.refuse(origin, failure);
         }
         let limits = &self.config.limits;
         let is_full = self.ops.len() >= limits.operations_max

@@ -23,4 +23,5 @@ mod reads;
 mod rebuilds;
 mod repair;
 mod retries;
+mod scrubs;
 mod siblings;

@@ -2,12 +2,13 @@
 
 #![allow(clippy::unwrap_used)]
 
-use super::Facts;
-use crate::history::{Attempt, Ending, History, Read, Write, WriteIndex, make_value};
+use super::{Facts, State};
+use crate::history::{Attempt, Ending, History, Need, Read, Write, WriteIndex, make_value};
 use crate::plan::{Options, Plan};
 use crate::violation::{Promise, Violation};
 use crate::world::truth::Identity;
 use quorate_core::bucket::{BlindWrites, BucketProperties};
+use quorate_core::context::Context;
 use quorate_core::dot::{Actor, Dot};
 use quorate_core::key::Key;
 use quorate_core::record::{Content, Record, Sibling};
@@ -15,12 +16,22 @@ use quorate_core::request::{Operation, RequestId, WriteOptions};
 use quorate_core::seen::Seen;
 use std::collections::BTreeSet;
 
+/// Two owners.
+const TWO: Need = Need {
+    all: 2,
+    owners: 2,
+    durable: 2,
+    strict: true,
+};
+
 /// A history of one key with N=3, and what is left of it.
 pub(crate) struct ByHand {
     pub(crate) options: Options,
     pub(crate) history: History,
     pub(crate) finals: Vec<Record>,
     pub(crate) stored: BTreeSet<Identity>,
+    pub(crate) converged_at: u64,
+    pub(crate) settled: bool,
 }
 
 impl ByHand {
@@ -32,11 +43,14 @@ impl ByHand {
         options.keys[0].bucket = 0;
         options.network.duplicate_pm = 0;
         options.forgets = false;
+        options.loses = false;
         ByHand {
             options,
             history: History::default(),
             finals: vec![Record::default()],
             stored: BTreeSet::new(),
+            converged_at: u64::MAX,
+            settled: false,
         }
     }
 
@@ -85,7 +99,7 @@ impl ByHand {
                 start,
                 end,
                 ending,
-                w: 2,
+                need: TWO,
                 retry: false,
             }],
             operation,
@@ -100,8 +114,9 @@ impl ByHand {
             key: 0,
             start,
             end: start + 10,
-            r: 2,
+            need: TWO,
             values: values.to_vec(),
+            context: Context::new(),
             minimum: None,
         };
         self.history.reads.push(read);
@@ -136,8 +151,13 @@ impl ByHand {
         super::all(&Facts {
             options: &self.options,
             history: &self.history,
-            finals: &self.finals,
-            judged: self.history.writes.len(),
+            state: &State {
+                at: u64::MAX,
+                finals: self.finals.clone(),
+                judged: self.history.writes.len(),
+            },
+            converged_at: self.converged_at,
+            settled: vec![self.settled],
             stored: &self.stored,
         })
     }

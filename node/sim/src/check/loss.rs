@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 pub(super) fn check(case: &Case<'_>) -> Vec<Violation> {
     let live: BTreeSet<_> = case
         .facts
+        .state
         .finals
         .iter()
         .flat_map(|r| r.siblings())

@@ -11,7 +11,9 @@
 
 mod loss;
 mod minimum;
+mod monotone;
 mod regular;
+mod resurrection;
 mod siblings;
 mod values;
 
@@ -22,18 +24,31 @@ use crate::history::{Fate, History, Write, WriteIndex};
 use crate::plan::Options;
 use crate::violation::{Promise, Violation};
 use crate::world::truth::Identity;
-use quorate_core::bucket::BlindWrites;
+use quorate_core::bucket::{BlindWrites, Durability};
 use quorate_core::record::Record;
 use std::collections::BTreeSet;
+
+const REBUILDS: bool = false;
+/// What was left of all keys at some moment after healing.
+pub(crate) struct State {
+    /// When.
+    pub(crate) at: u64,
+    /// The merge over all disks, by key.
+    pub(crate) finals: Vec<Record>,
+    /// How many writes had begun. Later ones are not in there.
+    pub(crate) judged: usize,
+}
 
 /// Everything that a checker may look at.
 pub(crate) struct Facts<'a> {
     pub(crate) options: &'a Options,
     pub(crate) history: &'a History,
-    /// The merge over all owners of each key, after healing.
-    pub(crate) finals: &'a [Record],
-    /// How many writes had begun when `finals` were taken. Later ones are not in there.
-    pub(crate) judged: usize,
+    /// What is left.
+    pub(crate) state: &'a State,
+    /// From when on replicas were equal.
+    pub(crate) converged_at: u64,
+    /// By key: whether any of its history was ever dropped.
+    pub(crate) settled: Vec<bool>,
     /// Every write that some disk held at some time.
     pub(crate) stored: &'a BTreeSet<Identity>,
 }
@@ -52,11 +67,20 @@ pub(crate) fn all(facts: &Facts<'_>) -> Vec<Violation> {
     let case = Case::new(facts);
     let mut found = loss::check(&case);
     found.extend(siblings::check(&case));
+    found.extend(resurrection::check(&case));
     found.extend(values::check(&case));
     found.extend(minimum::check(&case));
-    if !facts.options.forgets {
-        found.extend(regular::check(&case));
-    }
+    found.extend(regular::check(&case));
+    found.extend(monotone::check(&case));
+    found
+}
+
+/// Runs those that judge what is left.
+pub(crate) fn of_state(facts: &Facts<'_>) -> Vec<Violation> {
+    let case = Case::new(facts);
+    let mut found = loss::check(&case);
+    found.extend(siblings::check(&case));
+    found.extend(resurrection::check_state(&case));
     found
 }
 
@@ -119,7 +143,7 @@ impl<'a> Case<'a> {
 
     /// Whether the final state must tell of it.
     pub(crate) fn is_judged(&self, index: WriteIndex) -> bool {
-        index < self.facts.judged
+        index < self.facts.state.judged
     }
 
     /// Whether it may have been coordinated more than once: sent again by its client, or by a network that repeats itself.
@@ -140,6 +164,25 @@ impl<'a> Case<'a> {
                     && self.may_be_applied(other)
                     && (by.attempts.len() > 1 || by.over_at() > write.start())
             })
+    }
+
+    /// Whether a write that so many owners acknowledged is sure to be met by a quorum that overlaps: owners forget nothing, or read again
+    /// what they have lost from as many others as it takes.
+    pub(crate) fn is_remembered(&self, key: usize, acks: u8) -> bool {
+        let (options, properties) = (self.facts.options, self.facts.options.properties(key));
+        let w = properties.w.unwrap_or(properties.majority());
+        !options.forgets && (!options.loses || (REBUILDS && acks >= w)) && properties.durability == Durability::Durable
+    }
+
+    /// Whether nobody may remember this write's id any more, so that a late copy of it is taken for a new write: too many younger ones were
+    /// overwritten, or the record was dropped with its list.
+    pub(crate) fn may_be_forgotten(&self, index: WriteIndex) -> bool {
+        self.is_beyond_window(index) || self.facts.settled[self.writes()[index].key]
+    }
+
+    /// Whether its time may have been over by then.
+    pub(crate) fn may_expire(&self, _index: WriteIndex, _at: u64) -> bool {
+        false
     }
 
     /// Whether so many younger writes of the key may have been overwritten that nobody remembers this one's id: then a late copy of it may come

@@ -55,8 +55,8 @@ fn acknowledge(case: &Case<'_>, write: WriteIndex, by: u8, open: &mut Open, over
 }
 
 fn hold(case: &Case<'_>, read: &Read, open: &Open, overwritten: &Open, found: &mut Vec<Violation>) {
-    let n = case.facts.options.properties(read.key).n;
-    let overlaps = |by: u8| read.r + by > n;
+    let properties = case.facts.options.properties(read.key);
+    let overlaps = |by: u8| read.need.owners + by > properties.n && case.is_remembered(read.key, by);
     for (&index, _) in open
         .iter()
         .filter(|&(index, &by)| overlaps(by) && !read.values.contains(index))
@@ -68,9 +68,9 @@ fn hold(case: &Case<'_>, read: &Read, open: &Open, overwritten: &Open, found: &m
             .any(|&by| case.writes()[by].start() < read.end);
         if !write.is_delete() && !covered && !case.may_be_replaced(index) {
             let detail = format!(
-                "a read at {} with r={} did not return {}",
+                "a read at {} of {} owners did not return {}",
                 read.start,
-                read.r,
+                read.need.owners,
                 describe(case, index)
             );
             found.push(broken(Promise::P7, detail));
@@ -85,9 +85,9 @@ fn hold(case: &Case<'_>, read: &Read, open: &Open, overwritten: &Open, found: &m
         let write = &case.writes()[index];
         if !case.may_be_repeated(index) && write.fate() != Fate::Failed {
             let detail = format!(
-                "a read at {} with r={} returned {}, which was overwritten",
+                "a read at {} of {} owners returned {}, which was overwritten",
                 read.start,
-                read.r,
+                read.need.owners,
                 describe(case, index)
             );
             found.push(broken(Promise::P7, detail));
@@ -142,7 +142,7 @@ mod tests {
     fn quorums_that_do_not_overlap_promise_nothing() {
         let mut case = ByHand::new();
         case.put(0, Acked, &[]);
-        case.history.writes[0].attempts[0].w = 1;
+        case.history.writes[0].attempts[0].need.owners = 1;
         case.read(20, &[]);
         assert_eq!(p7(&case), 0);
     }

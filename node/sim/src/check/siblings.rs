@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 pub(super) fn check(case: &Case<'_>) -> Vec<Violation> {
     let mut found = Vec::new();
-    for record in case.facts.finals {
+    for record in &case.facts.state.finals {
         let mut seen = BTreeSet::new();
         for sibling in record.siblings() {
             let Some(index) = case.facts.history.by_identity(&sibling.request, identity(sibling).1) else {
@@ -27,7 +27,7 @@ pub(super) fn check(case: &Case<'_>) -> Vec<Violation> {
                 .find(|&&by| case.writes()[by].fate() == Fate::Acked && case.is_judged(by));
             let Some(&by) = by else { continue };
             let again = case.may_be_repeated(index);
-            if again && case.is_beyond_window(index) {
+            if again && case.may_be_forgotten(index) {
                 continue;
             }
             let promise = if again { Promise::P11 } else { Promise::P2 };
@@ -47,8 +47,8 @@ pub(super) fn check(case: &Case<'_>) -> Vec<Violation> {
 #[cfg(test)]
 mod tests {
     use super::super::by_hand::ByHand;
-    use crate::history::Attempt;
     use crate::history::Ending::{Acked, Unknown};
+    use crate::history::{Attempt, Need};
     use crate::violation::Promise::{P2, P11};
 
     #[test]
@@ -77,7 +77,7 @@ mod tests {
             start: 5,
             end: Some(9),
             ending: Acked,
-            w: 2,
+            need: Need::default(),
             retry: true,
         });
         let mut last = case.put(20, Acked, &[first]);

@@ -9,7 +9,7 @@ use crate::world::truth::identity;
 
 pub(super) fn check(case: &Case<'_>) -> Vec<Violation> {
     let mut found = Vec::new();
-    for (key, record) in case.facts.finals.iter().enumerate() {
+    for (key, record) in case.facts.state.finals.iter().enumerate() {
         for sibling in record.siblings() {
             let index = case.facts.history.by_identity(&sibling.request, identity(sibling).1);
             if index.is_none_or(|index| case.writes()[index].key != key) {

@@ -4,12 +4,13 @@
 //! stream. Weights are set so that the common case (three nodes, three copies, quorums that overlap) is the most frequent
 //! one, and everything else comes up in a thousand seeds many times.
 
-use super::options::{BucketPlan, ClientPlan, DiskRates, KeyPlan, LimitsPlan, NetworkRates, Options};
+use super::options::{BucketPlan, ClientPlan, DiskRates, HealingPlan, KeyPlan, LimitsPlan, NetworkRates, Options};
 use super::{Plan, faults, steps};
 use crate::rng::{Purpose, Stream};
 use quorate_core::bucket::{BlindWrites, BucketProperties};
 use quorate_core::request::QuorumKind;
 
+const EXCHANGE: bool = false;
 /// Operations in a drawn plan.
 const STEPS: u64 = 300;
 
@@ -39,6 +40,8 @@ fn options(rng: &mut Stream) -> Options {
         1 => rng.range(3, 8),
         _ => rng.range(9, 20),
     };
+    let loses = nodes >= 2 && rng.chance(400);
+    let stays_away = (nodes >= 2 && rng.chance(60)).then(|| rng.small(0, nodes - 1));
     Options {
         nodes,
         partition_bits: rng.small(0, 6),
@@ -51,12 +54,36 @@ fn options(rng: &mut Stream) -> Options {
         lost_replies_pm: zero_or(rng, 500, 1, 100),
         buckets,
         forgets,
+        loses,
+        stays_away,
+        healing: healing(rng),
+        node_skews_ms: (0..nodes).map(|_| node_skew(rng)).collect(),
     }
 }
 
-/// Often so short that most operations overlap, and otherwise long enough for connections to be lost and found.
+/// Clocks of servers are seldom off by much.
+fn node_skew(rng: &mut Stream) -> i64 {
+    match rng.chance(100) {
+        true => rng.below(10_000) as i64 - 5_000,
+        false => rng.below(40) as i64 - 20,
+    }
+}
+
+fn healing(rng: &mut Stream) -> HealingPlan {
+    HealingPlan {
+        hints: rng.chance(800),
+        hint_bytes_max: if rng.chance(200) { rng.range(0, 2_000) } else { 1 << 30 },
+        handoff_window: rng.pick(&[1, 4, 64]),
+        repairs_per_second: rng.pick(&[0, 1, 1000]),
+        exchange: rng.chance(900) && EXCHANGE,
+        exchange_every_ms: rng.range(1_000, 2_500) as u32,
+    }
+}
+
+/// Often so short that most operations overlap, mostly long enough for connections to be lost and found, and seldom so long that a node can be
+/// away for minutes.
 fn horizon(rng: &mut Stream) -> u32 {
-    let (low, high) = if rng.chance(300) { (200, 2_000) } else { (2_000, 30_000) };
+    let (low, high) = [(200, 2_000), (2_000, 30_000), (60_000, 180_000)][rng.weighted(&[30, 67, 3])];
     rng.range(low, high) as u32
 }
 
@@ -93,7 +120,9 @@ fn bucket(rng: &mut Stream, nodes: u8, forgets: bool, index: u64) -> BucketPlan 
         siblings_max: if rng.chance(200) { rng.range(2, 5) as u16 } else { 100 },
         value_bytes_max: if rng.chance(300) { 300 } else { 1 << 20 },
         record_bytes_max: if rng.chance(150) { 1_200 } else { 8 << 20 },
-        quorum: QuorumKind::Strict,
+        quorum: rng.pick(&[QuorumKind::Strict, QuorumKind::Sloppy]),
+        pr: rng.chance(80).then(|| rng.small(1, n)),
+        pw: rng.chance(80).then(|| rng.small(1, n)),
         ..BucketProperties::default()
     };
     BucketPlan {
@@ -119,7 +148,10 @@ fn client(rng: &mut Stream) -> ClientPlan {
     } else {
         rng.below(200) as i64 - 100
     };
-    ClientPlan { skew_ms: skew }
+    ClientPlan {
+        skew_ms: skew,
+        is_session: rng.chance(200),
+    }
 }
 
 fn limits(rng: &mut Stream) -> LimitsPlan {

@@ -1,11 +1,11 @@
 //! Faults of a plan: what goes wrong, and when.
 //!
-//! What a disk forgets for good is bounded: never more than one owner of the same key, or acknowledged writes would be lost by
-//! the plan and not by the protocol. Either one node of the run comes back empty, or single keys are forgotten, each by the one owner that
-//! [`KeyPlan::victim`](super::KeyPlan::victim) names.
+//! What disks lose for good is bounded when the plan is carried out, not here: a fault that would destroy the last copy of something acknowledged, or
+//! hit a second node while the first one reads again what it has lost, does not happen ([`crate::world`]). Single keys are forgotten by the one
+//! owner that [`KeyPlan::victim`](super::KeyPlan::victim) names.
 
 use super::options::Options;
-use super::{Fault, FaultKind};
+use super::{Fault, FaultKind, Rotten};
 use crate::rng::Stream;
 
 pub(super) fn draw(rng: &mut Stream, options: &Options) -> Vec<Fault> {
@@ -14,13 +14,30 @@ pub(super) fn draw(rng: &mut Stream, options: &Options) -> Vec<Fault> {
         options,
         faults: Vec::new(),
     };
-    let wiped = (options.forgets && draw.rng.chance(400)).then(|| draw.rng.small(0, options.nodes - 1));
-    if options.forgets && wiped.is_none() {
+    if options.forgets {
         draw.some(1000, 12, |rng, o| FaultKind::Forget {
             key: rng.below(o.keys.len() as u64) as u8,
         });
     }
-    draw.some(450, 6, |rng, o| crash(rng, o, wiped));
+    if options.loses {
+        draw.losses();
+    }
+    if let Some(node) = options.stays_away {
+        let horizon_us = u64::from(options.horizon_ms) * 1000;
+        let at_us = draw.rng.range(10_000, horizon_us);
+        let kind = FaultKind::Leave { node };
+        draw.faults.push(Fault { at_us, kind });
+    }
+    draw.some(450, 6, |rng, o| crash(rng, o));
+    if options.horizon_ms >= 60_000 {
+        draw.some(700, 2, long_absence);
+    }
+    draw.some(150, 2, |rng, o| FaultKind::SyncFails { node: node(rng, o) });
+    draw.some(200, 3, |rng, o| FaultKind::Slow {
+        node: node(rng, o),
+        by_ms: rng.range(50, 2_000) as u32,
+        for_ms: duration(rng),
+    });
     draw.some(300, 5, |rng, _| FaultKind::PowerCut {
         survive_pm: survive(rng),
         down_ms: rng.range(20, 2_000) as u32,
@@ -61,6 +78,27 @@ struct Draw<'a> {
 }
 
 impl Draw<'_> {
+    /// What disks lose for good.
+    fn losses(&mut self) {
+        self.some(600, 4, |rng, o| FaultKind::Crash {
+            node: node(rng, o),
+            survive_pm: survive(rng),
+            down_ms: duration(rng),
+            wipe: true,
+        });
+        self.some(500, 4, |rng, o| FaultKind::RollBack {
+            node: node(rng, o),
+            starts: rng.small(0, 2),
+            down_ms: duration(rng),
+        });
+        self.some(600, 8, |rng, o| FaultKind::Rot {
+            node: node(rng, o),
+            what: [Rotten::Record, Rotten::Hint, Rotten::Leaf][rng.weighted(&[0, 2, 2])],
+            row: rng.range(0, 999) as u16,
+            bit: rng.range(0, 9_999) as u16,
+        });
+    }
+
     /// In `per_mille` of all runs, one to `most` faults of a kind.
     fn some(&mut self, per_mille: u16, most: u64, kind: impl Fn(&mut Stream, &Options) -> FaultKind) {
         if !self.rng.chance(per_mille) {
@@ -87,26 +125,26 @@ fn survive(rng: &mut Stream) -> u16 {
 
 /// Short ones that nobody notices, and some beyond the patience of every connection.
 fn duration(rng: &mut Stream) -> u32 {
-    let (low, high) = rng.pick(&[(5, 100), (100, 2_000), (2_000, 9_000)]);
+    let (low, high) = [(5, 100), (100, 2_000), (2_000, 9_000), (9_000, 30_000)][rng.weighted(&[10, 10, 9, 1])];
     rng.range(low, high) as u32
 }
 
-fn crash(rng: &mut Stream, options: &Options, wiped: Option<u8>) -> FaultKind {
-    let survive_pm = survive(rng);
-    let down_ms = duration(rng);
-    match wiped.filter(|_| rng.chance(400)) {
-        Some(node) => FaultKind::Crash {
-            node,
-            survive_pm,
-            down_ms,
-            wipe: true,
-        },
-        None => FaultKind::Crash {
-            node: node(rng, options),
-            survive_pm,
-            down_ms,
-            wipe: false,
-        },
+fn crash(rng: &mut Stream, options: &Options) -> FaultKind {
+    FaultKind::Crash {
+        node: node(rng, options),
+        survive_pm: survive(rng),
+        down_ms: duration(rng),
+        wipe: false,
+    }
+}
+
+/// A minute and more, through many writes and deletes.
+fn long_absence(rng: &mut Stream, options: &Options) -> FaultKind {
+    FaultKind::Crash {
+        node: node(rng, options),
+        survive_pm: survive(rng),
+        down_ms: rng.range(30_000, 120_000) as u32,
+        wipe: false,
     }
 }
 

@@ -11,9 +11,10 @@ mod faults;
 mod options;
 mod steps;
 
-pub use options::{BucketPlan, ClientPlan, DiskRates, KeyPlan, LimitsPlan, NetworkRates, Options};
-pub(crate) use options::{node_id, owners};
+pub use options::{BucketPlan, ClientPlan, DiskRates, HealingPlan, KeyPlan, LimitsPlan, NetworkRates, Options};
+pub(crate) use options::{node_id, node_of, owners};
 
+use quorate_core::request::QuorumKind;
 use serde::{Deserialize, Serialize};
 
 /// One run, written down.
@@ -62,6 +63,12 @@ pub enum Action {
         key: u8,
         /// Answers to wait for.
         r: Option<u8>,
+        /// Of these, owners'.
+        #[serde(default)]
+        pr: Option<u8>,
+        /// Which quorum.
+        #[serde(default)]
+        quorum: Option<QuorumKind>,
         /// Whether the client's last context for the key is sent as a minimum.
         minimum: bool,
     },
@@ -73,8 +80,14 @@ pub enum Action {
         context: ContextChoice,
         /// Acks to wait for.
         w: Option<u8>,
+        /// Of these, owners'.
+        #[serde(default)]
+        pw: Option<u8>,
         /// Durable acks to wait for.
         dw: Option<u8>,
+        /// Which quorum.
+        #[serde(default)]
+        quorum: Option<QuorumKind>,
         /// Bytes of the value.
         bytes: u32,
         /// Whether the record is to come back.
@@ -88,6 +101,12 @@ pub enum Action {
         context: ContextChoice,
         /// Acks to wait for.
         w: Option<u8>,
+        /// Of these, owners'.
+        #[serde(default)]
+        pw: Option<u8>,
+        /// Which quorum.
+        #[serde(default)]
+        quorum: Option<QuorumKind>,
     },
     /// Sends an earlier write of this client again, under the same id: one of unknown outcome if there is one.
     Again {
@@ -101,11 +120,11 @@ pub enum Action {
         /// How many to go back.
         back: u8,
     },
-    /// Asks for what is not served: must be refused.
+    /// Asks for more owners than there are: must be refused.
     Unsupported {
         /// Index into [`Options::keys`].
         key: u8,
-        /// Which of the unserved options.
+        /// Of a read or of a write.
         which: u8,
     },
 }
@@ -138,6 +157,17 @@ pub struct Fault {
     pub kind: FaultKind,
 }
 
+/// What rots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Rotten {
+    /// A record.
+    Record,
+    /// A hint.
+    Hint,
+    /// A leaf of a Merkle tree.
+    Leaf,
+}
+
 /// Kinds of faults.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FaultKind {
@@ -149,8 +179,48 @@ pub enum FaultKind {
         survive_pm: u16,
         /// Until it starts again.
         down_ms: u32,
-        /// Whether it comes back with an empty disk.
+        /// Whether it comes back with an empty disk. Not if that held the last copy of what was acknowledged, nor while another node reads
+        /// again what it has lost.
         wipe: bool,
+    },
+    /// A node loses power, and comes back over an older copy of its disk; with the same restraint.
+    RollBack {
+        /// Which.
+        node: u8,
+        /// Over the copy from before its last start (0), the one before that (1), and so on.
+        starts: u8,
+        /// Until it starts again.
+        down_ms: u32,
+    },
+    /// A node goes away and never comes back.
+    Leave {
+        /// Which.
+        node: u8,
+    },
+    /// A bit of a row flips; with the same restraint if it is a record's.
+    Rot {
+        /// Which node.
+        node: u8,
+        /// In what.
+        what: Rotten,
+        /// Which of its rows, modulo their number.
+        row: u16,
+        /// Which bit, modulo their number.
+        bit: u16,
+    },
+    /// A node's next sync fails, and its process stops.
+    SyncFails {
+        /// Which.
+        node: u8,
+    },
+    /// What a node sends takes longer for a while.
+    Slow {
+        /// Which.
+        node: u8,
+        /// By how much.
+        by_ms: u32,
+        /// For how long.
+        for_ms: u32,
     },
     /// All nodes lose power at the same moment.
     PowerCut {

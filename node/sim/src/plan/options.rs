@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Longer than any connection waits here for a silent peer, and than any message travels on one that stays up.
+const SETTLE_AFTER: Duration = Duration::from_secs(6);
+
 /// The cluster and its rates.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Options {
@@ -34,8 +37,20 @@ pub struct Options {
     pub disk: DiskRates,
     /// Replies to clients that are lost, per mille.
     pub lost_replies_pm: u16,
-    /// Whether some node forgets something for good. Strict reads are then not checked: nothing heals the node yet.
+    /// Whether nodes forget single keys without a trace. Nothing tells them, so strict reads promise nothing until the scrub has been there.
     pub forgets: bool,
+    /// Whether disks are wiped, put back or rot. Nodes notice, and read again from the others what they have lost.
+    #[serde(default)]
+    pub loses: bool,
+    /// A node that goes away before the end and never comes back.
+    #[serde(default)]
+    pub stays_away: Option<u8>,
+    /// How the cluster heals.
+    #[serde(default)]
+    pub healing: HealingPlan,
+    /// How far the clocks of nodes are off, in milliseconds. A node that is not listed is right.
+    #[serde(default)]
+    pub node_skews_ms: Vec<i64>,
 }
 
 /// A bucket.
@@ -61,10 +76,43 @@ pub struct KeyPlan {
 }
 
 /// A client.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientPlan {
     /// How far its clock is off.
     pub skew_ms: i64,
+    /// Whether it gives what it has seen with each request, and so never sees less.
+    #[serde(default)]
+    pub is_session: bool,
+}
+
+/// What nodes do of their own accord.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealingPlan {
+    /// As [`Limits::hints`].
+    pub hints: bool,
+    /// As [`Limits::hint_bytes_max`].
+    pub hint_bytes_max: u64,
+    /// As [`Limits::handoff_window`].
+    pub handoff_window: u16,
+    /// As [`Limits::repairs_per_second`].
+    pub repairs_per_second: u32,
+    /// As [`Limits::exchange`]. Without it replicas need not be equal in the end.
+    pub exchange: bool,
+    /// As [`Limits::exchange_every`].
+    pub exchange_every_ms: u32,
+}
+
+impl Default for HealingPlan {
+    fn default() -> HealingPlan {
+        HealingPlan {
+            hints: true,
+            hint_bytes_max: 1 << 30,
+            handoff_window: 64,
+            repairs_per_second: 1000,
+            exchange: true,
+            exchange_every_ms: 2_000,
+        }
+    }
 }
 
 /// Bounds of the engines.
@@ -131,7 +179,7 @@ impl Options {
                 properties,
             }],
             keys: (0..keys).map(key).collect(),
-            clients: (0..clients).map(|_| ClientPlan { skew_ms: 0 }).collect(),
+            clients: (0..clients).map(|_| ClientPlan::default()).collect(),
             limits: LimitsPlan {
                 operations_max: 1_000,
                 slots_max: 1_000,
@@ -155,6 +203,10 @@ impl Options {
             },
             lost_replies_pm: 0,
             forgets: false,
+            loses: false,
+            stays_away: None,
+            healing: HealingPlan::default(),
+            node_skews_ms: Vec::new(),
         }
     }
 
@@ -213,6 +265,13 @@ impl Options {
             operations_max: self.limits.operations_max as usize,
             slots_max: self.limits.slots_max as usize,
             hedge_after: Duration::from_micros(self.limits.hedge_after_us.into()),
+            hints: self.healing.hints,
+            hint_bytes_max: self.healing.hint_bytes_max,
+            handoff_window: self.healing.handoff_window,
+            repairs_per_second: self.healing.repairs_per_second,
+            exchange: self.healing.exchange,
+            exchange_every: Duration::from_millis(self.healing.exchange_every_ms.into()),
+            settle_after: SETTLE_AFTER,
             ..Limits::default()
         }
     }
@@ -235,4 +294,9 @@ pub(crate) fn node_id(node: u8) -> NodeId {
     let mut id = [0xa5; 16];
     id[0] = node;
     NodeId(id)
+}
+
+/// The number of the node with this id.
+pub(crate) fn node_of(id: NodeId) -> usize {
+    id.0[0].into()
 }

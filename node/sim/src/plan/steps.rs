@@ -7,6 +7,7 @@ use super::draw::zero_or;
 use super::options::Options;
 use super::{Action, ContextChoice, Step, Target};
 use crate::rng::Stream;
+use quorate_core::request::QuorumKind;
 
 /// How often each kind of operation comes up in this run.
 struct Mix {
@@ -14,6 +15,7 @@ struct Mix {
     contexts: [u32; 7],
     elsewhere_pm: u16,
     quorums_pm: u16,
+    roles_pm: u16,
     minimum_pm: u16,
     large_pm: u16,
     /// At least this many acks for each write: what survives a disk that forgets.
@@ -57,6 +59,7 @@ fn mix(rng: &mut Stream, options: &Options) -> Mix {
         contexts,
         elsewhere_pm: zero_or(rng, 600, 50, 500),
         quorums_pm: zero_or(rng, 500, 50, 700),
+        roles_pm: zero_or(rng, 500, 50, 500),
         minimum_pm: zero_or(rng, 500, 50, 500),
         large_pm: zero_or(rng, 300, 10, 200),
         w_least: if options.forgets { 2 } else { 1 },
@@ -72,7 +75,10 @@ fn step(rng: &mut Stream, options: &Options, mix: &Mix, at_us: u64) -> Step {
         Target::Owner(rng.small(0, 6))
     };
     let timeout_ms = rng.pick(&[50, 200, 500, 1_000, 2_000]);
-    let action = action(rng, options, mix, key);
+    let mut action = action(rng, options, mix, key);
+    if options.clients[usize::from(client)].is_session {
+        keep_session(&mut action);
+    }
     Step {
         at_us,
         client,
@@ -82,21 +88,38 @@ fn step(rng: &mut Stream, options: &Options, mix: &Mix, at_us: u64) -> Step {
     }
 }
 
+/// In a session every request tells what was seen before.
+fn keep_session(action: &mut Action) {
+    match action {
+        Action::Get { minimum, .. } => *minimum = true,
+        Action::Put { context, .. } | Action::Delete { context, .. } => *context = ContextChoice::Last,
+        _ => {}
+    }
+}
+
 fn action(rng: &mut Stream, options: &Options, mix: &Mix, key: u8) -> Action {
     let n = options.properties(key.into()).n;
     let mut quorum = |least: u8| rng.chance(mix.quorums_pm).then(|| rng.small(least.min(n), n));
     let (r, w, dw) = (quorum(1), quorum(mix.w_least), quorum(1).filter(|q| q % 2 == 0));
+    let owners = rng.chance(mix.roles_pm / 2).then(|| rng.small(1, n));
+    let quorum = rng
+        .chance(mix.roles_pm)
+        .then(|| rng.pick(&[QuorumKind::Strict, QuorumKind::Sloppy]));
     match rng.weighted(&mix.actions) {
         0 => Action::Get {
             key,
             r: if rng.chance(5) { Some(n + 1) } else { r },
+            pr: owners,
+            quorum,
             minimum: rng.chance(mix.minimum_pm),
         },
         1 => Action::Put {
             key,
             context: context(rng, mix),
             w,
+            pw: owners,
             dw,
+            quorum,
             bytes: if rng.chance(mix.large_pm) {
                 rng.range(200, 1_500) as u32
             } else {
@@ -108,6 +131,8 @@ fn action(rng: &mut Stream, options: &Options, mix: &Mix, key: u8) -> Action {
             key,
             context: context(rng, mix),
             w,
+            pw: owners,
+            quorum,
         },
         3 => Action::Again {
             back: rng.small(0, 5),
@@ -116,7 +141,7 @@ fn action(rng: &mut Stream, options: &Options, mix: &Mix, key: u8) -> Action {
         4 => Action::ReuseId { back: rng.small(0, 3) },
         _ => Action::Unsupported {
             key,
-            which: rng.small(0, 3),
+            which: rng.small(0, 1),
         },
     }
 }

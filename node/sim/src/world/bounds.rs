@@ -15,8 +15,10 @@ impl World {
                 format!("node {at} has {operations} operations under way, of {operations_max}")
             });
         }
-        // A coordinator may open a slot for each of its own operations beyond the replicas' cap.
-        if slots > slots_max + operations_max {
+        // Beyond the replicas' cap a coordinator may open a slot for each of its own operations, and whoever brings hints home two for each of
+        // those under way.
+        let handoffs = 2 * usize::from(self.limits.handoff_window) * self.nodes.len();
+        if slots > slots_max + operations_max + handoffs {
             self.violated(Promise::P13, || {
                 format!("node {at} holds {slots} keys in memory, of {slots_max}")
             });

@@ -7,13 +7,13 @@
 use super::World;
 use super::log::unseal;
 use super::requests::{NewWrite, What};
-use crate::history::WriteIndex;
+use crate::history::{Minimum, Need, WriteIndex};
 use crate::plan::{Action, ContextChoice, Step};
 use crate::probes::Probe;
 use bytes::Bytes;
 use quorate_core::bucket::BlindWrites;
 use quorate_core::dot::{Actor, Dot};
-use quorate_core::request::{Operation, QuorumKind, ReadOptions, WriteOptions};
+use quorate_core::request::{Operation, ReadOptions, WriteOptions};
 use quorate_core::seen::WriteIds;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -30,6 +30,8 @@ pub(super) struct Held {
 pub(super) struct Client {
     pub(super) contexts: BTreeMap<usize, Vec<Held>>,
     pub(super) writes: Vec<WriteIndex>,
+    /// Requests that it waits for.
+    pub(super) waits_for: u32,
 }
 
 /// A context that was chosen.
@@ -76,13 +78,26 @@ impl World {
     /// Begins an operation. Returns its handle, unless there is nothing to do it with.
     pub(super) fn act(&mut self, step: &Step) -> Option<u64> {
         let client = usize::from(step.client);
+        let is_again = matches!(step.action, Action::Again { .. });
+        // A session does one thing after the other, and each once.
+        if self.is_session(client) && (is_again || self.clients[client].waits_for > 0) {
+            return None;
+        }
         Some(match step.action {
-            Action::Get { key, r, minimum } => self.get(step, key.into(), r, minimum),
+            Action::Get {
+                key,
+                r,
+                pr,
+                quorum,
+                minimum,
+            } => self.get(step, key.into(), ReadOptions { r, pr, quorum }, minimum),
             Action::Put {
                 key,
                 context,
                 w,
+                pw,
                 dw,
+                quorum,
                 bytes,
                 representation,
             } => {
@@ -91,12 +106,27 @@ impl World {
                 let options = WriteOptions {
                     w,
                     dw,
+                    pw,
+                    quorum,
                     return_representation: representation,
-                    ..WriteOptions::default()
                 };
                 self.put(step, key, chosen, bytes, options)
             }
-            Action::Delete { key, context, w } => self.delete(step, key.into(), context, w),
+            Action::Delete {
+                key,
+                context,
+                w,
+                pw,
+                quorum,
+            } => {
+                let options = WriteOptions {
+                    w,
+                    pw,
+                    quorum,
+                    ..WriteOptions::default()
+                };
+                self.delete(step, key.into(), context, options)
+            }
             Action::Again { back, retry } => {
                 let index = self.earlier_write(client, back)?;
                 self.send_write(step, index, retry)
@@ -109,7 +139,11 @@ impl World {
         })
     }
 
-    fn get(&mut self, step: &Step, key: usize, r: Option<u8>, minimum: bool) -> u64 {
+    pub(super) fn is_session(&self, client: usize) -> bool {
+        self.plan.options.clients[client].is_session && !self.healed
+    }
+
+    fn get(&mut self, step: &Step, key: usize, options: ReadOptions, minimum: bool) -> u64 {
         let contexts = &self.clients[usize::from(step.client)].contexts;
         let held = contexts
             .get(&key)
@@ -117,23 +151,23 @@ impl World {
             .filter(|_| minimum)
             .cloned();
         let properties = self.plan.options.properties(key);
-        let must_fail = r.is_some_and(|r| r > properties.n);
-        let answers = r.or(properties.r).unwrap_or(properties.majority());
+        let must_fail = options.r.is_some_and(|r| r > properties.n);
+        let need = Need::of_read(properties, &options);
         let operation = Operation::Get {
             key: self.key_names[key].clone(),
             minimum: held.as_ref().map(|h| h.sealed.clone()),
-            options: ReadOptions {
-                r,
-                ..ReadOptions::default()
-            },
+            options,
         };
         self.ask(
             step,
             key,
             operation,
             What::Read {
-                r: answers,
-                minimum: held.map(|h| h.shown),
+                need,
+                minimum: held.map(|h| Minimum {
+                    context: unseal(&h.sealed).unwrap_or_default().context,
+                    shown: h.shown,
+                }),
             },
             must_fail,
         )
@@ -158,17 +192,11 @@ impl World {
         self.send_write(step, index, false)
     }
 
-    fn delete(&mut self, step: &Step, key: usize, context: ContextChoice, w: Option<u8>) -> u64 {
+    fn delete(&mut self, step: &Step, key: usize, context: ContextChoice, options: WriteOptions) -> u64 {
         let client = usize::from(step.client);
         let chosen = self.choose(client, key, context);
         let must_fail = chosen.forged || chosen.sealed.is_none();
-        let (request, options) = (
-            self.new_request(client),
-            WriteOptions {
-                w,
-                ..WriteOptions::default()
-            },
-        );
+        let request = self.new_request(client);
         let index = self.begin_write(NewWrite {
             client,
             key,
@@ -201,24 +229,24 @@ impl World {
 
     fn ask_unsupported(&mut self, step: &Step, key: usize, which: u8) -> u64 {
         let client = usize::from(step.client);
-        let quorum = (which < 2).then_some(QuorumKind::Sloppy);
-        let primary = (which >= 2).then_some(1);
+        let too_many = Some(self.plan.options.properties(key).n + 1);
         if which.is_multiple_of(2) {
-            let options = ReadOptions {
-                pr: primary,
-                quorum,
-                r: None,
-            };
             let operation = Operation::Get {
                 key: self.key_names[key].clone(),
                 minimum: None,
-                options,
+                options: ReadOptions {
+                    pr: too_many,
+                    ..ReadOptions::default()
+                },
             };
-            return self.ask(step, key, operation, What::Read { r: 1, minimum: None }, true);
+            let what = What::Read {
+                need: Need::default(),
+                minimum: None,
+            };
+            return self.ask(step, key, operation, what, true);
         }
         let options = WriteOptions {
-            pw: primary,
-            quorum,
+            pw: too_many,
             ..WriteOptions::default()
         };
         let (value, request, chosen) = (Some(self.new_value(16)), self.new_request(client), Chosen::none());

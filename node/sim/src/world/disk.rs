@@ -1,16 +1,22 @@
-//! A node's disk: the storage model, and the order of syncs around it.
+//! A node's disk: the storage model, and the order of batches and syncs around it.
 //!
-//! Stores are visible at once and survive a power cut when a sync that began after them has ended. One sync runs at a time, and one that
-//! begins takes everything in that was applied before: the group commit of the real node.
+//! All stores of one burst are one batch: visible at once, together on disk after a power cut or not at all. They survive it when a sync that
+//! began after them has ended. One sync runs at a time, and one that begins takes everything in that was applied before: the group commit
+//! of the real node.
 
+use super::shell::{Found, Read};
 use bytes::Bytes;
-use quorate_core::engine::{Boot, LoadFailed, StoreTicket};
-use quorate_core::key::Key;
-use quorate_core::place::Place;
-use quorate_storage::{Batch, Column, MemStorage, ScanLimit, Storage, SyncPoint};
+use quorate_core::engine::{Boot, LoadFailed, Scan, ScanPage, ScanRows, StoreTicket};
+use quorate_core::place::{Place, RowName, Shelf};
+use quorate_storage::{Batch, Column, MemSnapshot, MemStorage, ScanLimit, ScanRow, Storage, StorageError, SyncPoint};
 
 /// What a load found.
 pub(crate) type LoadResult = Result<Option<Bytes>, LoadFailed>;
+/// What a scan found.
+pub(crate) type ScanResult = Result<ScanPage, LoadFailed>;
+
+/// How many earlier states of a disk are kept, to be put back.
+const SNAPSHOTS_MAX: usize = 3;
 
 /// A node's disk. It outlives the node's process.
 #[derive(Default)]
@@ -26,72 +32,96 @@ pub(crate) struct Disk {
     pub(crate) full: u32,
     /// Running faults that make it refuse reads.
     pub(crate) unreadable: u32,
+    /// The next sync fails.
+    pub(crate) sync_fails: bool,
+    /// As it was before earlier starts, oldest first.
+    past: Vec<MemSnapshot>,
 }
 
 impl Disk {
-    /// Applies a store. False: refused, and nothing of it is on disk.
-    pub(crate) fn store(&mut self, ticket: StoreTicket, key: &Key, payload: &Bytes, refuse: bool) -> bool {
-        self.newest = ticket;
-        if refuse || self.full > 0 {
-            return false;
+    /// Adds a store to the batch.
+    pub(crate) fn stage(&mut self, place: &Place, payload: Option<&Bytes>) {
+        let RowName { shelf, token, key } = place.row();
+        match payload {
+            Some(payload) => self.batch.put(column(shelf), token, &key, payload),
+            None => self.batch.delete(column(shelf), token, &key),
         }
-        self.batch.put_record(key.token().0, key.encoded(), payload);
-        self.store.apply(&mut self.batch).is_ok()
     }
 
-    /// Applies a store of a note, or its removal. False: refused, and nothing of it is on disk.
-    pub(crate) fn store_note(
-        &mut self,
-        ticket: StoreTicket,
-        place: &Place,
-        note: Option<&Bytes>,
-        refuse: bool,
-    ) -> bool {
-        self.newest = ticket;
-        if refuse || self.full > 0 {
-            return false;
-        }
-        let row = place.row();
-        match note {
-            Some(note) => self.batch.put(Column::Meta, row.token, &row.key, note),
-            None => self.batch.delete(Column::Meta, row.token, &row.key),
-        }
-        self.store.apply(&mut self.batch).is_ok()
+    /// Adds a leaf of a Merkle tree to the batch.
+    pub(crate) fn stage_leaf(&mut self, (token, n, sum): (u64, u8, u64)) {
+        self.batch.put(Column::Leaf, token, &[n], &sum.to_le_bytes());
     }
 
-    /// All notes on disk.
-    pub(crate) fn notes(&self) -> Vec<(Place, Bytes)> {
-        let page = self.store.scan(Column::Meta, 0..=0, None, ScanLimit::rows(usize::MAX));
-        let rows = page.map_or_else(|_| Vec::new(), |page| page.rows);
-        rows.into_iter()
-            .filter_map(|row| Some((Place::note_in(&row.key)?, row.payload.ok()?)))
-            .collect()
+    /// Adds to the batch that a corrupt record is moved out of the way.
+    pub(crate) fn stage_aside(&mut self, place: &Place) {
+        let RowName { shelf, token, key } = place.row();
+        match shelf {
+            Shelf::Record => self.batch.set_aside(token, &key),
+            _ => self.batch.delete(column(shelf), token, &key),
+        }
     }
 
-    /// Begins a start of the directory: its generation is on disk before anything else happens.
-    pub(crate) fn boot(&mut self) -> Boot {
-        let row = Place::Own.row();
-        let last = self.store.get_row(Column::Meta, row.token, &row.key).ok().flatten();
-        let boot = Boot::next(last.as_deref()).expect("the note is what an engine wrote");
-        self.batch.put(Column::Meta, row.token, &row.key, &boot.note());
-        let stored = self.store.apply(&mut self.batch).and_then(|()| self.store.sync());
-        debug_assert!(stored.is_ok(), "a disk takes a note at a start");
-        boot
+    /// Applies the batch, of stores up to `newest`. False: refused, and nothing of it is on disk.
+    pub(crate) fn commit(&mut self, newest: StoreTicket, refuse: bool) -> bool {
+        self.newest = newest;
+        let applied = !refuse && self.full == 0 && self.store.apply(&mut self.batch).is_ok();
+        self.batch.clear();
+        applied
     }
 
     /// Reads what is visible.
-    pub(crate) fn load(&self, key: &Key, fail: bool) -> LoadResult {
+    pub(super) fn read(&self, read: &Read, fail: bool) -> Found {
+        match read {
+            Read::Load(_, place) => Found::Load(self.load(place, fail)),
+            Read::Scan(_, what) => Found::Scan(self.scan(what, fail)),
+        }
+    }
+
+    /// Reads one row.
+    pub(crate) fn load(&self, place: &Place, fail: bool) -> LoadResult {
         if fail || self.unreadable > 0 {
             return Err(LoadFailed::Unreadable);
         }
-        self.peek(key)
+        let RowName { shelf, token, key } = place.row();
+        self.store
+            .get_row(column(shelf), token, &key)
+            .map_err(|error| load_failed(&error))
     }
 
-    /// Reads what is visible, faults not regarded.
-    pub(crate) fn peek(&self, key: &Key) -> LoadResult {
-        self.store
-            .get(key.token().0, key.encoded())
-            .map_err(|_| LoadFailed::Corrupt)
+    /// Reads rows in order.
+    pub(crate) fn scan(&self, what: &Scan, fail: bool) -> ScanResult {
+        if fail || self.unreadable > 0 {
+            return Err(LoadFailed::Unreadable);
+        }
+        let (shelf, tokens) = match &what.rows {
+            ScanRows::Records(tokens) => (Shelf::Record, tokens.clone()),
+            ScanRows::Settle(tokens) => (Shelf::Settle, tokens.clone()),
+            ScanRows::Hints(target) => {
+                let token = Place::hints_token(*target);
+                (Shelf::Hint, token..=token)
+            }
+        };
+        let after = what.after.as_ref().map(|key| match &what.rows {
+            ScanRows::Records(_) => Place::Record(key.clone()).row(),
+            ScanRows::Settle(_) => Place::Settle(key.clone()).row(),
+            ScanRows::Hints(target) => Place::Hint(*target, key.clone()).row(),
+        });
+        let after = after.as_ref().map(|row| (row.token, &row.key[..]));
+        let limit = ScanLimit {
+            rows: what.rows_max,
+            bytes: what.bytes_max,
+        };
+        let page = self.store.scan(column(shelf), tokens, after, limit);
+        let page = page.map_err(|error| load_failed(&error))?;
+        let row = |row: ScanRow| {
+            let key = Place::key_in(shelf, &row.key)?;
+            Some((key, row.payload.map_err(|error| load_failed(&error))))
+        };
+        Ok(ScanPage {
+            rows: page.rows.into_iter().filter_map(row).collect(),
+            done: page.done,
+        })
     }
 
     /// Begins a sync if none is running and there is something to sync. Returns how many batches it takes in.
@@ -111,13 +141,32 @@ impl Disk {
         Some(ticket)
     }
 
+    /// Begins a start of the directory: its generation is on disk before anything else happens.
+    pub(crate) fn boot(&mut self) -> Boot {
+        let RowName { token, key, .. } = Place::Own.row();
+        let own = self.store.get_row(Column::Meta, token, &key).ok().flatten();
+        let boot = Boot::next(own.as_deref()).expect("the note is what an engine wrote");
+        self.stage(&Place::Own, Some(&boot.note()));
+        let stored = self.store.apply(&mut self.batch).and_then(|()| self.store.sync());
+        debug_assert!(stored.is_ok(), "a disk takes a note at a start");
+        boot
+    }
+
+    /// All notes on disk.
+    pub(crate) fn notes(&self) -> Vec<(Place, Bytes)> {
+        let rows = self.rows(Column::Meta).into_iter();
+        rows.filter_map(|row| Some((Place::note_in(&row.key)?, row.payload.ok()?)))
+            .collect()
+    }
+
     /// Power is lost: of what was not synced, the oldest `survive_pm` per mille are there afterwards. Returns how many batches were
     /// lost.
     pub(crate) fn crash(&mut self, survive_pm: u16) -> usize {
         let unsynced = self.store.unsynced();
         let survive = (unsynced * usize::from(survive_pm) + 500) / 1000;
         self.store.crash(survive);
-        (self.newest, self.taken, self.running) = Default::default();
+        self.batch.clear();
+        (self.newest, self.taken, self.running, self.sync_fails) = Default::default();
         unsynced - survive
     }
 
@@ -126,17 +175,63 @@ impl Disk {
         self.store.wipe();
     }
 
-    /// One record is gone, as if it had never been. False if there was none.
-    pub(crate) fn forget(&mut self, key: &Key) -> bool {
+    /// Keeps the disk as it is, to be put back.
+    pub(crate) fn remember(&mut self) {
+        self.past.push(self.store.snapshot());
+        if self.past.len() > SNAPSHOTS_MAX {
+            self.past.remove(0);
+        }
+    }
+
+    /// How many earlier states are kept.
+    pub(crate) fn remembered(&self) -> usize {
+        self.past.len()
+    }
+
+    /// Puts the disk back as it was before the last start (0), the one before that (1), and so on.
+    pub(crate) fn roll_back(&mut self, starts: usize) {
+        let at = self.past.len() - 1 - starts.min(self.past.len() - 1);
+        self.store.restore(&self.past[at]);
+        self.past.truncate(at);
+    }
+
+    /// One row is gone, as if it had never been. False if there was none.
+    pub(crate) fn forget(&mut self, key: &quorate_core::key::Key) -> bool {
         self.store.wipe_key(key.token().0, key.encoded())
     }
 
-    /// All keys on disk, encoded, with their payloads.
-    pub(crate) fn rows(&self) -> Vec<(Bytes, Bytes)> {
-        self.store
-            .records()
-            .into_iter()
-            .filter_map(|row| Some((row.key, row.payload.ok()?)))
-            .collect()
+    /// A bit of a row flips.
+    pub(crate) fn rot(&mut self, column: Column, row: &ScanRow, bit: usize) {
+        self.store.rot(column, row.token, &row.key, bit);
+    }
+
+    /// Whether a column has no rows.
+    pub(crate) fn is_empty(&self, column: Column) -> bool {
+        let page = self.store.scan(column, 0..=u64::MAX, None, ScanLimit::rows(1));
+        page.is_ok_and(|page| page.rows.is_empty())
+    }
+
+    /// All rows of a column.
+    pub(crate) fn rows(&self, column: Column) -> Vec<ScanRow> {
+        self.store.rows(column)
+    }
+}
+
+/// The column of the store that holds a shelf.
+fn column(shelf: Shelf) -> Column {
+    match shelf {
+        Shelf::Record => Column::Record,
+        Shelf::Hint => Column::Hint,
+        Shelf::Settle => Column::Settle,
+        Shelf::Note => Column::Meta,
+    }
+}
+
+/// What the engine is told about a failed read. Damage is for good, anything else may pass.
+fn load_failed(error: &StorageError) -> LoadFailed {
+    match error {
+        StorageError::Corrupt { .. } | StorageError::CorruptMeta { .. } => LoadFailed::Corrupt,
+        StorageError::Damaged { .. } => LoadFailed::Damaged,
+        _ => LoadFailed::Unreadable,
     }
 }

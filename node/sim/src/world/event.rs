@@ -2,10 +2,8 @@
 //!
 //! Two events of one moment happen in the order in which they were put in, so a run is the same every time.
 
-use super::disk::LoadResult;
+use super::shell::{Found, Read};
 use bytes::Bytes;
-use quorate_core::engine::LoadId;
-use quorate_core::key::Key;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -27,13 +25,11 @@ pub(crate) enum Event {
     GiveUp(u64),
     /// A node's timer.
     Tick { node: NodeNo, life: u32 },
-    /// A load is served.
-    Load {
+    /// A load or a scan is served.
+    Read {
         node: NodeNo,
         life: u32,
-        load: LoadId,
-        key: Key,
-        early: Option<LoadResult>,
+        read: Box<(Read, Option<Found>)>,
     },
     /// A sync ends.
     Synced { node: NodeNo, life: u32 },

@@ -1,9 +1,13 @@
 //! Carrying out the plan's faults, and undoing them all at the end.
 
 use super::event::Event;
+use super::node::Node;
+use super::rows::{Row, target_of};
 use super::{World, micros};
-use crate::plan::FaultKind;
+use crate::plan::{FaultKind, Rotten, node_of};
 use crate::probes::Probe;
+use quorate_core::place::{Place, Shelf};
+use quorate_storage::Column;
 
 impl World {
     pub(super) fn begin_fault(&mut self, index: usize) {
@@ -26,6 +30,20 @@ impl World {
             &FaultKind::CutAtAck { down_ms } => self.cut_at_ack = Some(down_ms),
             &FaultKind::CrashAtEffect { node, effects, down_ms } => {
                 self.nodes[usize::from(node)].crash_after = Some((effects, down_ms));
+            }
+            &FaultKind::RollBack { node, starts, down_ms } => self.roll_back(node.into(), starts.into(), down_ms),
+            &FaultKind::Leave { node } => {
+                let node = usize::from(node);
+                self.crash(node, 1000);
+                self.nodes[node].has_left = true;
+                self.left_at = Some(self.now);
+            }
+            &FaultKind::Rot { node, what, row, bit } => self.rot(node.into(), what, row.into(), bit.into()),
+            &FaultKind::SyncFails { node } => self.nodes[usize::from(node)].disk.sync_fails = true,
+            &FaultKind::Slow { node, by_ms, for_ms } => {
+                self.probes.hit(Probe::SlowNode);
+                self.nodes[usize::from(node)].slow_us = micros(by_ms.into());
+                self.end_later(index, for_ms);
             }
             &FaultKind::Pause { node, for_ms } => self.pause(node.into(), micros(for_ms.into())),
             FaultKind::Partition {
@@ -67,6 +85,7 @@ impl World {
                     self.mend(a, b);
                 }
             }
+            FaultKind::Slow { node, .. } => self.nodes[usize::from(*node)].slow_us = 0,
             FaultKind::DiskFull { node, .. } => self.nodes[usize::from(*node)].disk.full -= 1,
             FaultKind::Unreadable { node, .. } => self.nodes[usize::from(*node)].disk.unreadable -= 1,
             _ => {}
@@ -98,20 +117,104 @@ impl World {
             return;
         }
         self.crash(at, survive_pm);
-        if wipe {
+        if wipe && self.may_lose_all(at) {
             self.probes.hit(Probe::WipedNodeReturned);
-            self.nodes[at].disk.wipe();
+            self.empty(at);
+        }
+        self.start_later(at, micros(down_ms.into()));
+    }
+
+    /// A node's disk is empty from now on.
+    pub(super) fn empty(&mut self, at: usize) {
+        self.note(|| format!("the disk of node {at} is emptied"));
+        let node = &mut self.nodes[at];
+        node.disk.wipe();
+        node.has_amnesia = true;
+        self.truth.reload(&self.keys, at, &self.nodes[at].disk);
+    }
+
+    /// A node loses power and comes back over an older copy of its disk.
+    fn roll_back(&mut self, at: usize, starts: usize, down_ms: u32) {
+        if !self.nodes[at].is_running() {
+            return;
+        }
+        self.crash(at, 1000);
+        if self.nodes[at].disk.remembered() > 0 && self.may_lose_all(at) {
+            self.probes.hit(Probe::RolledBack);
+            let node = &mut self.nodes[at];
+            node.disk.roll_back(starts);
+            node.has_amnesia = true;
             self.truth.reload(&self.keys, at, &self.nodes[at].disk);
         }
         self.start_later(at, micros(down_ms.into()));
+    }
+
+    /// A bit flips on a node's disk.
+    fn rot(&mut self, at: usize, what: Rotten, number: usize, bit: usize) {
+        let column = match what {
+            Rotten::Record => Column::Record,
+            Rotten::Hint => Column::Hint,
+            Rotten::Leaf => Column::Leaf,
+        };
+        let rows = self.nodes[at].disk.rows(column);
+        let Some(found) = rows.get(number % rows.len().max(1)) else {
+            return;
+        };
+        if column == Column::Leaf {
+            self.probes.hit(Probe::RottenLeaf);
+            return self.nodes[at].disk.rot(column, found, bit);
+        }
+        let shelf = if column == Column::Hint {
+            Shelf::Hint
+        } else {
+            Shelf::Record
+        };
+        let Some(&key) = Place::key_in(shelf, &found.key).and_then(|key| self.keys.get(&key)) else {
+            return;
+        };
+        let row = match shelf {
+            Shelf::Hint => Row::Hint(node_of(target_of(found.token, &found.key)), key),
+            _ => Row::Record(key),
+        };
+        if !self.may_lose(at, Some(row)) {
+            return;
+        }
+        self.note(|| format!("{row:?} rots on node {at}"));
+        self.probes.hit(match row {
+            Row::Record(_) => Probe::RottenRecord,
+            Row::Hint(..) => Probe::RottenHint,
+        });
+        self.nodes[at].disk.rot(column, found, bit);
+        self.truth.lose(at, row);
+        if let Row::Record(key) = row {
+            self.nodes[at].rotten.insert(key);
+        }
+    }
+
+    /// Whether a node may lose all that is on its disk.
+    fn may_lose_all(&self, at: usize) -> bool {
+        self.may_lose(at, None)
+    }
+
+    /// Whether a node may lose a row, or all rows: not the last copy of anything that counts, and not while another node reads again
+    /// what it has lost.
+    fn may_lose(&self, at: usize, row: Option<Row>) -> bool {
+        let mut others = self.nodes.iter().enumerate().filter(|&(node, _)| node != at);
+        let is_hurt = |node: &Node| {
+            let rotten = row.map_or(!node.rotten.is_empty(), |row| node.rotten.contains(&row.key()));
+            node.has_amnesia || node.has_left || rotten
+        };
+        !others.any(|(_, node)| is_hurt(node)) && !self.truth.holds_last_copy(&self.history, self.now, at, row)
     }
 
     /// The key's victim forgets it. Always the same owner of a key, so that the others keep what was acknowledged.
     fn forget(&mut self, key: usize) {
         let owners = self.truth.owners(key);
         let at = owners[usize::from(self.plan.options.keys[key].victim) % owners.len()];
-        if self.nodes[at].disk.forget(&self.key_names[key]) {
-            self.truth.forget(at, key);
+        let row = Row::Record(key);
+        if self.may_lose(at, Some(row)) && self.nodes[at].disk.forget(&self.key_names[key]) {
+            self.truth.lose(at, row);
+            self.nodes[at].rotten.insert(key);
         }
     }
 
@@ -128,9 +231,18 @@ impl World {
         self.disk_rates.slow_sync_pm = 0;
         self.disk_rates.sync_us = self.disk_rates.sync_us.min(5_000);
         self.lost_replies_pm = 0;
+        if !self.network.reliable {
+            // Who waits for an answer that was lost waits for as long as the connection lasts.
+            self.lose_all_connections();
+        }
+        self.network.reliable = true;
         for at in 0..self.nodes.len() {
             let node = &mut self.nodes[at];
-            (node.disk.full, node.disk.unreadable, node.crash_after) = (0, 0, None);
+            (node.disk.full, node.disk.unreadable, node.crash_after, node.slow_us) = (0, 0, None, 0);
+            node.disk.sync_fails = false;
+            if node.has_left {
+                continue;
+            }
             if !node.is_running() {
                 self.start(at);
             } else if node.is_paused() {

@@ -80,7 +80,7 @@ impl World {
             && !matches!(bytes.get(FRAME_TYPE_AT), Some(&(FORWARD | FORWARD_REPLY)));
         self.probes.hit_if(twice, Probe::DuplicateFrame);
         for _ in 0..1 + u8::from(twice) {
-            let delay = self.way(lost);
+            let delay = self.way(lost) + self.nodes[from].slow_us;
             self.queue.push(
                 self.now + delay,
                 Event::Frame {
@@ -159,7 +159,7 @@ impl World {
         self.links.epoch += 1;
         let epoch = self.links.epoch;
         self.links.at(to, from).up = Some(epoch);
-        self.feed(to, Input::PeerUp(index(from)));
+        // Before the other side says anything: what it says must not come before the connection is there.
         let delay = u64::from(self.network.delay_us);
         let life = self.nodes[from].life();
         self.queue.push(
@@ -172,6 +172,7 @@ impl World {
             },
         );
         self.links.at(from, to).dialing = true;
+        self.feed(to, Input::PeerUp(index(from)));
     }
 
     pub(super) fn connected(&mut self, node: NodeNo, life: u32, peer: NodeNo, epoch: u32) {
@@ -220,6 +221,15 @@ impl World {
         for (node, peer) in [(a, b), (b, a)] {
             if let Some(epoch) = self.links.at(node, peer).up {
                 self.notice_later(node, peer, epoch, within);
+            }
+        }
+    }
+
+    /// Every connection dies.
+    pub(super) fn lose_all_connections(&mut self) {
+        for a in 0..self.nodes.len() {
+            for b in 0..a {
+                self.kill_connection(a, b, (0, 200_000));
             }
         }
     }

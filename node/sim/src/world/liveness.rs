@@ -7,27 +7,37 @@
 use super::{World, micros};
 use crate::plan::{Action, ContextChoice, Step, Target};
 use crate::violation::Promise;
+use quorate_core::request::QuorumKind;
 
 impl World {
     pub(super) fn check_liveness(&mut self) {
         for key in 0..self.key_names.len() {
-            let owners = self.truth.owners(key).len() as u8;
-            let need = self.plan.options.properties(key).majority().min(owners);
+            let properties = *self.plan.options.properties(key);
+            let owners = self.truth.owners(key).to_vec();
+            let up = owners.iter().filter(|&&at| !self.nodes[at].has_left).count() as u8;
+            let w = properties.majority().min(owners.len() as u8);
+            if up < w || up == 0 {
+                continue;
+            }
             let merged = self.truth.merged(key);
-            let rank = (key % 7) as u8;
             let number = key as u8;
-            let read = self.must_succeed(
-                rank,
-                Action::Get {
-                    key: number,
-                    r: Some(owners),
-                    minimum: false,
-                },
-            );
-            if read {
+            // The owner of this rank that is there.
+            let here = |rank: usize| {
+                let mut ranks = (rank..rank + owners.len()).map(|rank| rank % owners.len());
+                ranks.find(|&rank| !self.nodes[owners[rank]].has_left).unwrap_or(0) as u8
+            };
+            let (first, second) = (here(key % 7), here(key % 7 + 1));
+            let read = Action::Get {
+                key: number,
+                r: Some(up),
+                pr: Some(up),
+                quorum: Some(QuorumKind::Strict),
+                minimum: false,
+            };
+            if self.must_succeed(first, read) {
                 let found = self.history.reads.last().map_or(0, |read| read.values.len());
                 let held = merged.values().count();
-                if found != held {
+                if found != held && up == owners.len() as u8 {
                     self.violated(Promise::P2, || {
                         format!("key {key} reads as {found} values, and its owners hold {held}")
                     });
@@ -35,18 +45,42 @@ impl World {
             }
             let action = Action::Put {
                 key: number,
-                context: if merged.is_empty() {
-                    ContextChoice::None
-                } else {
-                    ContextChoice::Last
+                context: match merged.is_empty() {
+                    true => ContextChoice::None,
+                    false => ContextChoice::Last,
                 },
-                w: Some(need),
-                dw: None,
+                w: Some(w),
+                pw: Some(w),
+                dw: Some(w),
+                quorum: Some(QuorumKind::Strict),
                 bytes: 16,
                 representation: false,
             };
-            self.must_succeed(rank + 1, action);
+            self.must_succeed(second, action);
         }
+    }
+
+    /// Deletes every other key, so that there is something to settle.
+    pub(super) fn delete_some(&mut self) {
+        for key in (0..self.key_names.len()).step_by(2) {
+            let action = Action::Delete {
+                key: key as u8,
+                context: ContextChoice::Last,
+                w: None,
+                pw: None,
+                quorum: None,
+            };
+            let step = Step {
+                at_us: self.now,
+                client: 0,
+                target: Target::Owner((key % 5) as u8),
+                timeout_ms: 2_000,
+                action,
+            };
+            self.act(&step);
+        }
+        let answered = self.now + micros(2_100);
+        self.run_until(answered);
     }
 
     /// Does something, and waits for its end. Returns whether it succeeded.

@@ -13,6 +13,7 @@
 mod bounds;
 mod causal;
 mod clients;
+mod converge;
 mod disk;
 mod event;
 mod faults;
@@ -22,10 +23,11 @@ pub(crate) mod log;
 mod node;
 mod replies;
 mod requests;
+mod rows;
 mod shell;
 pub(crate) mod truth;
 
-use crate::check::Facts;
+use crate::check::{Facts, State};
 use crate::history::History;
 use crate::plan::{DiskRates, NetworkRates, Plan};
 use crate::probes::Probes;
@@ -102,6 +104,8 @@ pub(crate) struct World {
     disk_rates: DiskRates,
     lost_replies_pm: u16,
     healed: bool,
+    /// When a node went away that does not come back.
+    left_at: Option<u64>,
     /// Set while a power cut waits for an acknowledgement.
     cut_at_ack: Option<u32>,
     frame: BytesMut,
@@ -144,12 +148,14 @@ pub fn run(plan: &Arc<Plan>, watch: Watch) -> RunReport {
     world.boot();
     world.run_until(micros(plan.options.horizon_ms.into()));
     world.heal();
-    let settled = world.now + micros(20_000);
-    world.run_until(settled);
-    let finals = (0..world.key_names.len()).map(|key| world.truth.merged(key)).collect();
-    let judged = world.history.writes.len();
+    world.converge();
+    let first = world.state();
     world.check_liveness();
-    world.finish(finals, judged)
+    world.delete_some();
+    world.converge();
+    let last = world.state();
+    world.check_nothing_reaped();
+    world.finish(&first, &last)
 }
 
 impl World {
@@ -188,6 +194,7 @@ impl World {
             disk_rates: options.disk.clone(),
             lost_replies_pm: options.lost_replies_pm,
             healed: false,
+            left_at: None,
             cut_at_ack: None,
             frame: BytesMut::new(),
             net: stream(Purpose::Network),
@@ -242,13 +249,10 @@ impl World {
             Event::Lost { node, peer, epoch } => self.lost(node, peer, epoch),
             Event::Cut { from, to, since } => self.cut_too_long(from, to, since),
             Event::Tick { node, life } if self.lives(node, life) => self.tick(node),
-            Event::Load {
-                node,
-                life,
-                load,
-                key,
-                early,
-            } if self.lives(node, life) => self.load(node, load, &key, early),
+            Event::Read { node, life, read } if self.lives(node, life) => {
+                let (read, early) = *read;
+                self.read(node, read, early);
+            }
             Event::Synced { node, life } if self.lives(node, life) => self.synced(node),
             Event::Resume { node, life, pause } if self.pause_lasts(node, life, pause) => self.resume(node),
             Event::Silent { node, life, pause } if self.pause_lasts(node, life, pause) => self.silent(node),
@@ -266,20 +270,35 @@ impl World {
         self.nodes[node].is_running() && self.nodes[node].life() == life
     }
 
-    fn finish(mut self, finals: Vec<Record>, judged: usize) -> RunReport {
+    /// What all keys hold now.
+    fn state(&self) -> State {
+        State {
+            at: self.now,
+            finals: (0..self.key_names.len()).map(|key| self.truth.merged(key)).collect(),
+            judged: self.history.writes.len(),
+        }
+    }
+
+    fn finish(mut self, first: &State, last: &State) -> RunReport {
         self.check_replies();
         self.probes.add(&self.truth.probes);
-        let facts = Facts {
+        let settled = (0..self.key_names.len())
+            .map(|key| self.truth.was_settled(key))
+            .collect();
+        let mut facts = Facts {
             options: &self.plan.options,
             history: &self.history,
-            finals: &finals,
-            judged,
+            state: first,
+            converged_at: first.at,
+            settled,
             stored: &self.truth.stored,
         };
         self.violations.extend(crate::check::all(&facts));
+        facts.state = last;
+        self.violations.extend(crate::check::of_state(&facts));
         RunReport {
             violations: self.violations,
-            live: finals.iter().map(values_of).collect(),
+            live: first.finals.iter().map(values_of).collect(),
             probes: self.probes,
             trace: self.trace.0,
             events: self.events,

@@ -6,10 +6,16 @@
 
 use super::disk::Disk;
 use super::event::{Event, NodeNo};
+use super::rows::target_of;
 use super::{World, micros};
 use crate::probes::Probe;
 use quorate_core::engine::{Counters, Engine, EngineConfig, Input};
+use quorate_core::place::{Place, Shelf};
+use quorate_storage::Column;
 use std::collections::{BTreeSet, VecDeque};
+
+/// The wall clock at virtual time 0, in milliseconds since 1970: some time in 2023.
+pub(super) const WALL_MS: i64 = 1_700_000_000_000;
 
 /// One node.
 #[derive(Default)]
@@ -32,6 +38,14 @@ pub(super) struct Node {
     /// Handles of writes that were handed in and not replied to.
     pub(super) puts: BTreeSet<u64>,
     pub(super) seen: Counters,
+    /// Added to the time that each of its messages takes.
+    pub(super) slow_us: u64,
+    /// It has gone and will not come back.
+    pub(super) has_left: bool,
+    /// It has lost its disk, or what was written to it since an earlier start, and has not read everything again.
+    pub(super) has_amnesia: bool,
+    /// Keys whose records have rotted on its disk and were not written again since.
+    pub(super) rotten: BTreeSet<usize>,
 }
 
 impl Node {
@@ -59,8 +73,19 @@ impl Node {
 impl World {
     /// Starts a node's process over its disk.
     pub(super) fn start(&mut self, at: NodeNo) {
+        if self.nodes[at].has_left {
+            return;
+        }
         let seed = self.clocks.bytes32();
         let origin = self.clocks.below(1 << 40);
+        let skew_ms = self.plan.options.node_skews_ms.get(at).copied().unwrap_or(0);
+        // The engine's clock counts from its own origin.
+        let wall_ms = WALL_MS + skew_ms - (origin / 1000) as i64;
+        let node = &mut self.nodes[at];
+        if self.plan.options.loses {
+            node.disk.remember();
+        }
+        let boot = node.disk.boot();
         let config = EngineConfig {
             me: crate::plan::node_id(at as u8),
             ring: self.ring.clone(),
@@ -68,15 +93,26 @@ impl World {
             context_keys: self.context_keys.clone(),
             buckets: self.buckets.clone(),
             limits: self.limits.clone(),
-            wall_ms: 1_800_000_000_000,
-            boot: self.nodes[at].disk.boot(),
+            wall_ms: wall_ms as u64,
+            boot,
         };
-        let node = &mut self.nodes[at];
         let mut engine = Engine::new(config);
         for (place, note) in node.disk.notes() {
             engine
                 .restore_note(place, &note)
                 .expect("the note is what an engine wrote");
+        }
+        for row in node.disk.rows(Column::Hint) {
+            if let (Some(key), Ok(payload)) = (Place::key_in(Shelf::Hint, &row.key), row.payload) {
+                engine.restore_hint(target_of(row.token, &row.key), &key, &payload);
+            }
+        }
+        for leaf in node.disk.rows(Column::Leaf) {
+            if let (Ok(sum), Some(&n)) = (leaf.payload, leaf.key.first())
+                && let Ok(sum) = <[u8; 8]>::try_from(&sum[..])
+            {
+                engine.restore_leaf(leaf.token, n, u64::from_le_bytes(sum));
+            }
         }
         node.engine = Some(engine);
         node.origin = origin;

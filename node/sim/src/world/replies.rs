@@ -8,14 +8,16 @@ use super::event::Event;
 use super::log::unseal;
 use super::requests::What;
 use super::{World, micros};
-use crate::history::{Ending, WriteIndex};
+use crate::history::{Ending, Need, WriteIndex};
 use crate::probes::Probe;
 use crate::violation::Promise;
 use bytes::Bytes;
 use quorate_core::context::Context;
 use quorate_core::dot::Dot;
 use quorate_core::message::{Message, RequestReply};
-use quorate_core::request::{Code, Failure, Operation, Outcome, ReplicaReport, ReplicaState, Reply, Response, View};
+use quorate_core::request::{
+    Code, Failure, Operation, Outcome, ReplicaReport, ReplicaState, Reply, Response, Role, View,
+};
 
 impl World {
     /// The engine replies.
@@ -65,10 +67,13 @@ impl World {
         let Some(dot) = unseal(context).and_then(|after| one_more(&before.context, &after.context)) else {
             return;
         };
-        let (need, have) = (write.attempts[attempt].w, self.truth.synced_owners(pending.key, dot));
-        if have < usize::from(need) && !self.plan.options.forgets {
+        let need = write.attempts[attempt].need;
+        let (owners, all) = self.truth.synced_nodes(pending.key, dot);
+        let least = need.owners.min(need.durable);
+        let lost = self.plan.options.forgets || self.plan.options.loses;
+        if (owners < usize::from(least) || all < usize::from(need.durable)) && !lost {
             self.violated(Promise::P12, || {
-                format!("request {handle} was acknowledged with {need} acks, and {have} owners have synced it")
+                format!("request {handle} was acknowledged with {need:?}, and {owners} owners and {all} nodes in all have synced it")
             });
         }
     }
@@ -79,6 +84,7 @@ impl World {
         if !std::mem::replace(&mut pending.waiting, false) {
             return;
         }
+        self.clients[pending.client].waits_for -= 1;
         if let What::Write { index, attempt } = pending.what {
             self.probes.hit(Probe::UnknownOutcome);
             if self.watch.timeouts_fail {
@@ -97,6 +103,7 @@ impl World {
             return self.probes.hit(Probe::LateReply);
         }
         pending.succeeded = response.is_ok();
+        self.clients[pending.client].waits_for -= 1;
         let (must_fail, what) = (pending.must_fail, pending.what.clone());
         if must_fail && response.is_ok() {
             self.violated(Promise::P12, || {
@@ -114,11 +121,12 @@ impl World {
             ) => {
                 self.written(handle, (index, attempt), context, view, &replicas);
             }
-            (What::Read { r, minimum }, Ok(Reply::Found { view, replicas })) => {
-                self.check_acks(handle, &replicas, r);
+            (What::Read { need, minimum }, Ok(Reply::Found { view, replicas })) => {
+                self.check_acks(handle, &replicas, need);
                 let values = self.values(handle, &view);
+                let context = view.context.as_deref().and_then(unseal).unwrap_or_default().context;
                 self.hold(handle, view.context, values.clone());
-                self.note_read(handle, values, r, minimum);
+                self.note_read(handle, values, context, (need, minimum));
             }
             (what, Err(failure)) => self.failed(handle, &what, &failure),
             (_, Ok(_)) => self.violated(Promise::P12, || {
@@ -138,7 +146,7 @@ impl World {
         let write = &mut self.history.writes[index];
         let sent = &mut write.attempts[attempt];
         (sent.ending, sent.end) = (Ending::Acked, Some(self.now));
-        let need = sent.w;
+        let need = sent.need;
         let shown: Vec<WriteIndex> = write.covers.iter().copied().chain([index]).collect();
         self.probes.hit_if(write.is_delete(), Probe::DeleteAcked);
         self.check_acks(handle, replicas, need);
@@ -168,7 +176,7 @@ impl World {
         }
         let probe = match failure.code {
             Code::ForgedContext => Probe::Forged,
-            Code::Unsupported => Probe::Unsupported,
+            Code::Unsupported => return,
             Code::ContextRequired => Probe::ContextRequired,
             Code::TooManySiblings => Probe::TooManySiblings,
             Code::IdempotencyReuse => Probe::IdReused,
@@ -177,22 +185,38 @@ impl World {
             Code::QuorumNotMet | Code::DeadlineExceeded => Probe::QuorumNotMet,
             Code::MinimumUnmet => Probe::MinimumUnmet,
             Code::Overloaded => Probe::Overloaded,
-            Code::BadRequest | Code::NotOwner | Code::Stopping => return,
+            Code::BadRequest => Probe::BadRequest,
+            Code::NotOwner | Code::Stopping => return,
         };
         self.probes.hit(probe);
     }
 
-    /// A success names as many answers of distinct owners as it needed.
-    fn check_acks(&mut self, handle: u64, replicas: &[ReplicaReport], need: u8) {
+    /// A success names as many answers of distinct nodes as it needed, owners' among them; and who is called an owner is one.
+    fn check_acks(&mut self, handle: u64, replicas: &[ReplicaReport], need: Need) {
+        use ReplicaState::{Accepted, Acked, SameDigest};
         let key = self.pending[handle as usize].key;
-        let answered = |r: &&ReplicaReport| matches!(r.state, ReplicaState::Acked | ReplicaState::SameDigest);
-        let mut nodes: Vec<usize> = replicas.iter().filter(answered).map(|r| r.node.get()).collect();
-        nodes.sort_unstable();
-        nodes.dedup();
+        let of = |role, states: &[ReplicaState]| {
+            let mut nodes: Vec<usize> = replicas
+                .iter()
+                .filter(|r| r.role == role && states.contains(&r.state))
+                .map(|r| r.node.get())
+                .collect();
+            nodes.sort_unstable();
+            nodes.dedup();
+            nodes
+        };
+        let any = [Accepted, Acked, SameDigest];
+        let (primaries, fallbacks) = (of(Role::Primary, &any), of(Role::Fallback, &any));
+        let durable = of(Role::Primary, &any[1..]).len() + of(Role::Fallback, &any[1..]).len();
         let owners = self.truth.owners(key);
-        if nodes.len() < usize::from(need) || nodes.iter().any(|node| !owners.contains(node)) {
+        let named_well =
+            primaries.iter().all(|node| owners.contains(node)) && fallbacks.iter().all(|node| !owners.contains(node));
+        let counts = (primaries.len() + fallbacks.len(), primaries.len(), durable);
+        let enough = counts.0 >= need.all.into() && counts.1 >= need.owners.into() && counts.2 >= need.durable.into();
+        self.probes.hit_if(!fallbacks.is_empty(), Probe::FallbackCounted);
+        if !enough || !named_well {
             self.violated(Promise::P12, || {
-                format!("request {handle} succeeded by nodes {nodes:?}, and needed {need} owners")
+                format!("request {handle} succeeded by owners {primaries:?} and fallbacks {fallbacks:?}, {durable} durable, and needed {need:?}")
             });
         }
     }
@@ -218,18 +242,19 @@ impl World {
     }
 
     /// The client keeps a context, and what it was shown with it.
-    fn hold(&mut self, handle: u64, context: Option<Bytes>, shown: Vec<WriteIndex>) {
+    fn hold(&mut self, handle: u64, context: Option<Bytes>, mut shown: Vec<WriteIndex>) {
         let Some(sealed) = context else { return };
-        let pending = &self.pending[handle as usize];
-        let held = Held {
-            sealed,
-            shown: shown.into(),
-        };
-        self.clients[pending.client]
-            .contexts
-            .entry(pending.key)
-            .or_default()
-            .push(held);
+        let (client, key) = (self.pending[handle as usize].client, self.pending[handle as usize].key);
+        let is_session = self.is_session(client);
+        let held = self.clients[client].contexts.entry(key).or_default();
+        if let Some(last) = held.last().filter(|_| is_session) {
+            // Each context that a session gets covers the one before.
+            shown.extend(last.shown.iter());
+            shown.sort_unstable();
+            shown.dedup();
+        }
+        let shown = shown.into();
+        held.push(Held { sealed, shown });
     }
 
     /// At the end: every request that reached a process which is still there was replied to.

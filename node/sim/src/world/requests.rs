@@ -2,19 +2,16 @@
 
 use super::clients::Chosen;
 use super::event::Event;
+use super::node::WALL_MS;
 use super::{World, micros};
-use crate::history::{Attempt, Ending, Read, Write, WriteIndex, make_value};
+use crate::history::{Attempt, Ending, Minimum, Need, Read, Write, WriteIndex, make_value};
 use crate::plan::{Step, Target};
 use crate::probes::Probe;
-use quorate_core::bucket::BucketProperties;
+use quorate_core::context::Context;
 use quorate_core::engine::{Input, RequestHandle};
 use quorate_core::record::Content;
 use quorate_core::request::{Operation, RequestId, Value, WriteOptions};
-use std::rc::Rc;
 use std::time::Duration;
-
-/// When the simulation takes place, by the clocks of clients: some time in 2023.
-const EPOCH_MS: i64 = 1_700_000_000_000;
 
 /// What a request is, for the history.
 #[derive(Clone, Debug)]
@@ -22,7 +19,7 @@ pub(super) enum What {
     /// A write, and which of its attempts.
     Write { index: WriteIndex, attempt: usize },
     /// A read of so many answers, and what its minimum had shown.
-    Read { r: u8, minimum: Option<Rc<[WriteIndex]>> },
+    Read { need: Need, minimum: Option<Minimum> },
 }
 
 /// A request on its way.
@@ -65,7 +62,7 @@ impl World {
     }
 
     pub(super) fn new_request(&mut self, client: usize) -> RequestId {
-        let clock = EPOCH_MS + (self.now / 1000) as i64 + self.plan.options.clients[client].skew_ms;
+        let clock = WALL_MS + (self.now / 1000) as i64 + self.plan.options.clients[client].skew_ms;
         RequestId {
             stamp_ms: clock as u64,
             unique: self.client_rng.next(),
@@ -124,7 +121,7 @@ impl World {
         let need = match &mut operation {
             Operation::Put { retry, options, .. } | Operation::Delete { retry, options, .. } => {
                 *retry = is_retry;
-                write_quorum(self.plan.options.properties(key), options)
+                Need::of_write(self.plan.options.properties(key), options)
             }
             Operation::Get { .. } => unreachable!("a write's operation is a put or a delete"),
         };
@@ -132,7 +129,7 @@ impl World {
             start: self.now,
             end: None,
             ending: Ending::Unknown,
-            w: need,
+            need,
             retry: is_retry,
         };
         let attempts = &mut self.history.writes[index].attempts;
@@ -162,6 +159,7 @@ impl World {
                 super::log::operation(&operation)
             )
         });
+        self.clients[usize::from(client)].waits_for += 1;
         self.pending.push(Pending {
             client: client.into(),
             node,
@@ -220,23 +218,23 @@ impl World {
     }
 
     /// Notes what a successful read returned.
-    pub(super) fn note_read(&mut self, handle: u64, values: Vec<WriteIndex>, r: u8, minimum: Option<Rc<[WriteIndex]>>) {
+    pub(super) fn note_read(
+        &mut self,
+        handle: u64,
+        values: Vec<WriteIndex>,
+        context: Context,
+        (need, minimum): (Need, Option<Minimum>),
+    ) {
         let pending = &self.pending[handle as usize];
         let (key, start) = (pending.key, pending.start);
         self.history.reads.push(Read {
             key,
             start,
             end: self.now,
-            r,
+            need,
             values,
+            context,
             minimum,
         });
     }
-}
-
-/// How many acks a write waits for.
-fn write_quorum(properties: &BucketProperties, options: &WriteOptions) -> u8 {
-    let w = options.w.or(properties.w).unwrap_or(properties.majority());
-    let dw = options.dw.or(if options.w.is_some() { None } else { properties.dw });
-    w.max(dw.unwrap_or(w))
 }

@@ -1,22 +1,51 @@
 //! What the real node's shell does around an engine, here around a simulated one.
 //!
-//! The shell's rules are kept to the letter. An input is handed in, then effects are taken until there are none, and carried out in order: a
-//! store is applied before anything later is read, loads are answered at once or later and in any order, a refused store is
-//! reported before the next input, a sync takes in all stores that were applied before it began. What a node sends is encoded, and decoded
+//! The shell's rules are kept to the letter. An input is handed in, then effects are taken until there are none, and carried out in order. All
+//! stores among them are one batch, with the leaves of Merkle trees that they change; it is applied before anything is read, or refused as a whole and
+//! reported before the next input. Loads and scans are answered at once or later and in any order. A sync takes in all batches that were applied
+//! before it began. What a node sends is encoded, and decoded
 //! where it arrives, so that the wire is in the loop.
 
-use super::disk::LoadResult;
+use super::disk::{LoadResult, ScanResult};
 use super::event::{Event, NodeNo};
+use super::rows::{Change, Row};
 use super::{World, micros};
 use crate::probes::Probe;
 use crate::violation::{Promise, Violation};
 use bytes::{Bytes, BytesMut};
-use quorate_core::engine::{Effect, Engine, Input, LoadId, StoreTicket};
-use quorate_core::key::Key;
+use quorate_core::engine::{Effect, Engine, Input, LoadId, Scan, ScanId, StoreTicket};
 use quorate_core::message::{Message, PEER_FRAME_BYTES_MAX, PeerMessage};
-use quorate_core::place::{Place, Shelf};
+use quorate_core::place::Place;
 use quorate_core::time::Instant;
-use std::collections::VecDeque;
+
+/// What one input caused, until it is all carried out.
+#[derive(Default)]
+struct Burst {
+    /// Stores of the batch that is being made up.
+    tickets: Vec<StoreTicket>,
+    changes: Vec<(StoreTicket, Change)>,
+    mints: bool,
+    /// Reads to be served when the batch is applied.
+    reads: Vec<Read>,
+    /// The directory is not to be used any more, and why.
+    rebuild: Option<String>,
+    /// Effects, but for those that answer other nodes.
+    effects: usize,
+}
+
+/// Something to be read.
+#[derive(Clone, Debug)]
+pub(super) enum Read {
+    Load(LoadId, Place),
+    Scan(ScanId, Scan),
+}
+
+/// What was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    Load(LoadResult),
+    Scan(ScanResult),
+}
 
 impl World {
     /// Hands an input in and carries out what follows.
@@ -36,30 +65,35 @@ impl World {
         self.drain(at, before);
     }
 
-    /// Takes effects until there are none. Refused stores are reported as soon as the burst is over.
+    /// Takes effects until there are none, the stores among them as one batch. A refused batch is reported as soon as the burst is over.
     fn drain(&mut self, at: NodeNo, before: (usize, usize)) {
-        let mut refused: VecDeque<StoreTicket> = VecDeque::new();
-        let mut count = 0;
+        let mut burst = Burst::default();
         loop {
             while let Some(effect) = self.nodes[at].engine.as_mut().and_then(Engine::poll_effect) {
-                count += usize::from(!is_answer(&effect));
-                self.carry_out(at, effect, &mut refused);
-                if self.crash_is_due(at) {
+                burst.effects += usize::from(!is_answer(&effect));
+                self.carry_out(at, effect, &mut burst);
+                if self.crash_is_due(at, &mut burst) {
                     return;
                 }
             }
-            let Some(ticket) = refused.pop_front() else { break };
-            let node = &mut self.nodes[at];
-            let Some(engine) = &mut node.engine else { return };
-            engine.handle(Instant(self.now + node.origin), Input::StoreFailed(ticket));
+            if burst.tickets.is_empty() {
+                break;
+            }
+            self.commit(at, &mut burst);
         }
-        self.check_bounds(at, before, count);
+        if let Some(reason) = burst.rebuild {
+            return self.set_aside(at, &reason);
+        }
+        for read in std::mem::take(&mut burst.reads) {
+            self.begin_read(at, read);
+        }
+        self.check_bounds(at, before, burst.effects);
         self.count_probes(at);
         self.begin_sync(at);
         self.arm(at);
     }
 
-    fn carry_out(&mut self, at: NodeNo, effect: Effect, refused: &mut VecDeque<StoreTicket>) {
+    fn carry_out(&mut self, at: NodeNo, effect: Effect, burst: &mut Burst) {
         if let Some(log) = &mut self.log {
             log.push(format!("{:>10} node {at} -> {}", self.now, super::log::effect(&effect)));
         }
@@ -72,84 +106,134 @@ impl World {
                 self.nodes[at].puts.remove(&handle.0);
                 self.reply(at, handle.0, response);
             }
-            Effect::Load { load, place } => {
-                let Place::Record(key) = place else { return };
-                self.trace.add(key.encoded());
-                let rates = &self.disk_rates;
-                let slow = self.disk.chance(rates.slow_read_pm);
-                let delay = if slow { self.disk.below(rates.read_us.into()) } else { 0 };
-                let early = (slow && self.disk.chance(500)).then(|| self.nodes[at].disk.load(&key, false));
-                let life = self.nodes[at].life();
-                self.queue.push(
-                    self.now + delay,
-                    Event::Load {
-                        node: at,
-                        life,
-                        load,
-                        key,
-                        early,
-                    },
-                );
-            }
-            Effect::Scan { .. } => {}
-            Effect::SetAside { .. } => {}
-            Effect::Rebuild { .. } => {
-                let life = self.nodes[at].life();
-                self.queue.push(self.now, Event::SetAside { node: at, life });
-            }
-            Effect::Store { ticket, place, payload } if place.row().shelf == Shelf::Note => {
-                let refuse = self.disk.chance(self.disk_rates.refused_pm);
-                if !self.nodes[at].disk.store_note(ticket, &place, payload.as_ref(), refuse) {
-                    refused.push_back(ticket);
-                }
-            }
-            Effect::Store { ticket, place, payload } => {
-                let (Place::Record(key), Some(payload)) = (place, payload) else {
-                    return;
-                };
-                self.trace.add(&payload);
-                let Some(&number) = self.keys.get(&key) else {
-                    return self.violated(Promise::P3, || {
-                        format!("node {at} stores the key {key}, which nobody wrote")
-                    });
-                };
-                self.carry_out_store(at, ticket, (number, &key), &payload, refused);
-            }
+            Effect::Load { load, place } => burst.reads.push(Read::Load(load, place)),
+            Effect::Scan { scan, what } => burst.reads.push(Read::Scan(scan, what)),
+            Effect::Rebuild { reason } => burst.rebuild = Some(reason),
+            Effect::SetAside { place } => self.nodes[at].disk.stage_aside(&place),
+            Effect::Store { ticket, place, payload } => self.stage(at, ticket, &place, payload.as_ref(), burst),
         }
     }
 
-    fn carry_out_store(
-        &mut self,
-        at: NodeNo,
-        ticket: StoreTicket,
-        (number, key): (usize, &Key),
-        payload: &Bytes,
-        refused: &mut VecDeque<StoreTicket>,
-    ) {
-        let refuse = self.disk.chance(self.disk_rates.refused_pm);
-        let mints = self.truth.see(&self.history, at, number, payload);
-        if self.nodes[at].disk.store(ticket, key, payload, refuse) {
-            self.truth.stored(at, number, ticket);
-        } else {
-            self.probes.hit_if(mints, Probe::StoreFailedAfterMint);
-            refused.push_back(ticket);
+    /// The process ends, its data is set aside, and it starts again with nothing.
+    fn set_aside(&mut self, at: NodeNo, reason: &str) {
+        self.note(|| format!("node {at} sets its data aside: {reason}"));
+        self.probes.hit(Probe::RollbackRecognised);
+        if !self.nodes[at].has_amnesia {
+            self.violated(Promise::P1, || {
+                format!("node {at} takes its disk for an older copy, and it is none: {reason}")
+            });
         }
+        self.crash(at, 1000);
+        self.empty(at);
+        self.start_later(at, micros(20));
+    }
+
+    /// Puts a store into the batch.
+    fn stage(&mut self, at: NodeNo, ticket: StoreTicket, place: &Place, payload: Option<&Bytes>, burst: &mut Burst) {
+        self.trace.add(payload.map_or(&[], |payload| &payload[..]));
+        self.nodes[at].disk.stage(place, payload);
+        burst.tickets.push(ticket);
+        if let Some(row) = Row::at(place, &self.keys) {
+            if let Some((change, mints)) = self.truth.see(&self.history, at, row, payload) {
+                let is_hint = matches!(row, Row::Hint(..)) && payload.is_some();
+                self.probes.hit_if(is_hint, Probe::HintStored);
+                self.probes.hit_if(is_hint && mints, Probe::FallbackCoordinated);
+                burst.changes.push((ticket, change));
+                burst.mints |= mints;
+            }
+        } else if place.key().is_some_and(|key| !self.keys.contains_key(key)) {
+            self.violated(Promise::P3, || {
+                format!("node {at} stores {place:?}, and nobody wrote that key")
+            });
+        }
+        self.take_truths();
+    }
+
+    /// Applies the batch, with the leaves that it changes. If it is refused, all its stores are.
+    fn commit(&mut self, at: NodeNo, burst: &mut Burst) {
+        let node = &mut self.nodes[at];
+        if let Some(engine) = &mut node.engine {
+            engine
+                .take_leaves()
+                .into_iter()
+                .for_each(|leaf| node.disk.stage_leaf(leaf));
+        }
+        let tickets = std::mem::take(&mut burst.tickets);
+        let newest = *tickets.last().expect("a batch has stores");
+        let refuse = self.disk.chance(self.disk_rates.refused_pm);
+        let mut changes = std::mem::take(&mut burst.changes);
+        // A hint may refer to a record of the same batch.
+        changes.sort_by_key(|(_, change)| matches!(change.row, Row::Hint(..)));
+        if node.disk.commit(newest, refuse) {
+            for (ticket, change) in changes {
+                if let Row::Record(key) = change.row {
+                    node.rotten.remove(&key);
+                }
+                self.truth.stored(self.now, at, ticket, change);
+            }
+            self.take_truths();
+        } else {
+            self.probes.hit_if(burst.mints, Probe::StoreFailedAfterMint);
+            self.note(|| format!("node {at} cannot store {tickets:?}"));
+            let node = &mut self.nodes[at];
+            let Some(engine) = &mut node.engine else { return };
+            for ticket in tickets {
+                engine.handle(Instant(self.now + node.origin), Input::StoreFailed(ticket));
+            }
+        }
+        burst.mints = false;
+    }
+
+    fn take_truths(&mut self) {
         for Violation { promise, detail } in std::mem::take(&mut self.truth.violations) {
             self.violated(promise, || detail);
         }
     }
 
-    pub(super) fn load(&mut self, at: NodeNo, load: LoadId, key: &Key, early: Option<LoadResult>) {
+    /// Serves a read at once, or late; a late one may see the disk as it was when it was asked for.
+    fn begin_read(&mut self, at: NodeNo, mut read: Read) {
+        match &mut read {
+            Read::Load(_, place) => self.trace.add(&place.row().key),
+            // A page may be shorter than it was asked to be.
+            Read::Scan(_, what) if self.disk.chance(self.disk_rates.slow_read_pm) => {
+                what.rows_max = what.rows_max.min(self.disk.range(1, 4) as usize);
+            }
+            Read::Scan(..) => {}
+        }
+        let rates = &self.disk_rates;
+        let slow = self.disk.chance(rates.slow_read_pm);
+        let delay = if slow { self.disk.below(rates.read_us.into()) } else { 0 };
+        let early = (slow && self.disk.chance(500)).then(|| self.nodes[at].disk.read(&read, false));
+        let life = self.nodes[at].life();
+        let event = Event::Read {
+            node: at,
+            life,
+            read: Box::new((read, early)),
+        };
+        self.queue.push(self.now + delay, event);
+    }
+
+    pub(super) fn read(&mut self, at: NodeNo, read: Read, early: Option<Found>) {
         let fail = self.disk.chance(self.disk_rates.read_error_pm);
-        let late = self.nodes[at].disk.load(key, fail);
+        let late = self.nodes[at].disk.read(&read, fail);
         self.probes
             .hit_if(early.as_ref().is_some_and(|early| *early != late), Probe::SlowLoad);
-        let result = match early {
+        let found = match early {
             Some(early) if !fail => early,
             _ => late,
         };
-        self.probes.hit_if(result.is_err(), Probe::ReadFailed);
-        self.feed(at, Input::Loaded { load, result });
+        let input = match (read, found) {
+            (Read::Load(load, _), Found::Load(result)) => {
+                self.probes.hit_if(result.is_err(), Probe::ReadFailed);
+                Input::Loaded { load, result }
+            }
+            (Read::Scan(scan, _), Found::Scan(result)) => {
+                self.probes.hit_if(result.is_err(), Probe::ScanFailed);
+                Input::Scanned { scan, result }
+            }
+            _ => unreachable!("a load finds a row and a scan finds rows"),
+        };
+        self.feed(at, input);
     }
 
     fn begin_sync(&mut self, at: NodeNo) {
@@ -171,6 +255,13 @@ impl World {
     }
 
     pub(super) fn synced(&mut self, at: NodeNo) {
+        if self.nodes[at].disk.sync_fails {
+            // The process stops at once; what of it is on disk is anybody's guess.
+            self.probes.hit(Probe::SyncFailed);
+            let survive_pm = self.disk.range(0, 1000) as u16;
+            self.crash(at, survive_pm);
+            return self.start_later(at, micros(50));
+        }
         if let Some(ticket) = self.nodes[at].disk.finish_sync() {
             self.truth.synced(at, ticket);
             self.feed(at, Input::Durable(ticket));
@@ -197,8 +288,8 @@ impl World {
         }
     }
 
-    /// A crash between two effects. Nothing of what was not synced survives it.
-    fn crash_is_due(&mut self, at: NodeNo) -> bool {
+    /// A crash between two effects. The batch of the burst is lost as a whole, or kept as a whole.
+    fn crash_is_due(&mut self, at: NodeNo, burst: &mut Burst) -> bool {
         let node = &mut self.nodes[at];
         let Some((left, down_ms)) = node.crash_after else {
             return false;
@@ -208,9 +299,25 @@ impl World {
             return false;
         }
         self.probes.hit(Probe::CrashedBetweenEffects);
-        self.crash(at, 0);
+        let keeps = self.disk.chance(300);
+        if keeps {
+            self.keep_batch(at, burst);
+        }
+        self.crash(at, if keeps { 1000 } else { 0 });
         self.start_later(at, micros(down_ms.into()));
         true
+    }
+
+    /// Applies what is left of a burst's batch, and nothing else of the burst.
+    fn keep_batch(&mut self, at: NodeNo, burst: &mut Burst) {
+        while let Some(effect) = self.nodes[at].engine.as_mut().and_then(Engine::poll_effect) {
+            if let Effect::Store { ticket, place, payload } = effect {
+                self.stage(at, ticket, &place, payload.as_ref(), burst);
+            }
+        }
+        if !burst.tickets.is_empty() {
+            self.commit(at, burst);
+        }
     }
 
     pub(super) fn start_later(&mut self, at: NodeNo, after_us: u64) {
@@ -249,11 +356,17 @@ impl World {
 
 /// Whether this is what another node waits for. One sync may set any number of them free.
 fn is_answer(effect: &Effect) -> bool {
-    use PeerMessage::{FetchReply, ForwardReply, ReplicateReply};
+    use PeerMessage::*;
     matches!(
         effect,
         Effect::Send {
-            message: ReplicateReply(_) | FetchReply(_) | ForwardReply(_),
+            message: ReplicateReply(_)
+                | FetchReply(_)
+                | ForwardReply(_)
+                | HandoffReply(_)
+                | TreeReply(_)
+                | PullReply(_)
+                | SettleReply(_),
             ..
         }
     )

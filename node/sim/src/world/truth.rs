@@ -1,46 +1,46 @@
-//! What the simulator sees that no client can: every record on its way to a disk.
+//! What the simulator sees that no client can: every record on its way to a disk, at its owners and as a hint.
 //!
-//! It holds three promises while the run goes on. Dots are unique (P0): the first write seen under a dot is the only one ever. A replica's
-//! context never shrinks within one memory (P6): each record covers the one that it replaces. Only owners hold a key
-//! (P14). What is acknowledged by W owners is on W synced disks (P12). And it notes which writes were ever stored anywhere: a write that nobody stored has covered nothing, and one that was certainly
+//! It holds promises while the run goes on. Dots are unique (P0): the first write seen under a dot is the only one ever. A replica's
+//! context never shrinks within one memory (P6), unless what goes is settled: known to every owner, and live nowhere (P4). Only owners hold a key
+//! (P14). What is acknowledged by W nodes is on W synced disks (P12). A hint goes only when its owner has merged it durably (P10). And it notes
+//! which writes were ever stored anywhere: a write that nobody stored has covered nothing, and one that was certainly
 //! not applied must not be among them.
 
 use super::causal::Causal;
 use super::disk::Disk;
 use super::event::NodeNo;
+use super::rows::{Change, NodeRows, Row};
 use crate::history::History;
 use crate::probes::{Probe, Probes};
 use crate::violation::{Promise, Violation};
 use bytes::Bytes;
+use quorate_core::context::Context;
 use quorate_core::dot::Dot;
 use quorate_core::engine::StoreTicket;
 use quorate_core::key::Key;
 use quorate_core::record::{Record, Sibling};
 use quorate_core::request::Operation;
-use std::collections::{BTreeMap, BTreeSet, VecDeque, btree_map::Entry};
-use std::mem;
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 use std::rc::Rc;
 
 /// A request id and the hash of its payload: what makes a write.
 pub(crate) type Identity = (u64, u64);
 
-/// All records, as they are visible on each node.
+/// All records, as they are visible and as they are synced on each node.
 pub(crate) struct Truth {
     owners: Vec<Vec<NodeNo>>,
-    /// By node and key.
-    records: Vec<BTreeMap<usize, Rc<Record>>>,
+    nodes: Vec<NodeRows>,
     /// What made each dot, by key.
     dots: BTreeMap<(usize, Dot), Identity>,
     causal: Causal,
-    /// Records that are synced, by node and key, and those that are not yet.
-    synced: Vec<BTreeMap<usize, Rc<Record>>>,
-    unsynced: Vec<VecDeque<(StoreTicket, usize, Rc<Record>)>>,
     /// Keys whose bucket lets blind writes replace.
     replaces: Vec<bool>,
+    /// Keys of which some context was ever made smaller.
+    settled: BTreeSet<usize>,
+    /// Which node last dropped a whole record, and when.
+    pub(crate) last_reaped: Option<(NodeNo, u64)>,
     /// Writes seen on some disk.
     pub(crate) stored: BTreeSet<Identity>,
-    /// The record last seen on its way to a disk.
-    coming: Option<Record>,
     /// Keys that a node has lost something of.
     lost: BTreeSet<(NodeNo, usize)>,
     forgotten: BTreeSet<(NodeNo, usize)>,
@@ -53,8 +53,15 @@ pub(crate) fn identity(sibling: &Sibling) -> Identity {
     (sibling.request.unique, sibling.content.payload_hash())
 }
 
-/// The record in what a node stores: behind its local mark, which has its length in front.
+/// What a hint begins with, and how many bytes are in front of its record's mark.
+const HINT: (u8, usize) = (255, 9);
+
+/// The record in what a node stores: behind its local mark, which has its length in front. A hint has its time before that.
 pub(crate) fn record_in(payload: &[u8]) -> Option<Record> {
+    let payload = match payload.first()? {
+        &first if first == HINT.0 => payload.get(HINT.1..)?,
+        _ => payload,
+    };
     let mark = usize::from(*payload.first()?);
     Record::decode(payload.get(1 + mark..)?).ok()
 }
@@ -65,12 +72,11 @@ impl Truth {
             owners,
             replaces,
             causal: Causal::default(),
-            synced: vec![BTreeMap::new(); nodes],
-            unsynced: vec![VecDeque::new(); nodes],
-            records: vec![BTreeMap::new(); nodes],
+            nodes: (0..nodes).map(|_| NodeRows::default()).collect(),
             dots: BTreeMap::new(),
+            settled: BTreeSet::new(),
+            last_reaped: None,
             stored: BTreeSet::new(),
-            coming: None,
             lost: BTreeSet::new(),
             forgotten: BTreeSet::new(),
             violations: Vec::new(),
@@ -78,18 +84,33 @@ impl Truth {
         }
     }
 
-    /// A store is to be carried out. Returns whether it holds a dot that was never seen.
-    pub(crate) fn see(&mut self, history: &History, at: NodeNo, key: usize, payload: &Bytes) -> bool {
-        self.coming = None;
-        if !self.owners[key].contains(&at) {
-            self.broken(Promise::P14, format!("node {at} stores key {key} without owning it"));
+    /// A store is to be carried out. Returns the record that is in it, and whether that holds a dot that was never seen.
+    pub(crate) fn see(
+        &mut self,
+        history: &History,
+        at: NodeNo,
+        row: Row,
+        payload: Option<&Bytes>,
+    ) -> Option<(Change, bool)> {
+        let key = row.key();
+        if let Row::Record(key) | Row::Hint(_, key) = row
+            && payload.is_some()
+            && self.is_misplaced(at, row)
+        {
+            self.broken(
+                Promise::P14,
+                format!("node {at} stores {row:?} of key {key}, where it does not belong"),
+            );
         }
+        let Some(payload) = payload else {
+            return Some((Change { row, record: None }, false));
+        };
         let Some(record) = record_in(payload) else {
             self.broken(
                 Promise::P3,
-                format!("node {at} stores bytes under key {key} that are no record"),
+                format!("node {at} stores bytes under {row:?} that are no record"),
             );
-            return false;
+            return None;
         };
         let mut mints = false;
         for sibling in record.siblings() {
@@ -105,57 +126,142 @@ impl Truth {
                 self.broken(Promise::P0, detail);
             }
         }
-        if let Some(wrong) = self.causal.judge(key, &record, self.replaces[key]) {
+        if let Some(wrong) = self
+            .causal
+            .judge(key, &record, self.replaces[key] || self.settled.contains(&key))
+        {
             self.broken(
                 Promise::P2,
-                format!("node {at} stores a wrong record of key {key}: {wrong}"),
+                format!("node {at} stores a wrong record under {row:?}: {wrong}"),
             );
         }
-        if mints {
+        if mints && matches!(row, Row::Record(_)) {
             self.probes
                 .hit_if(self.lost.remove(&(at, key)), Probe::LostRecordWritten);
             self.probes
                 .hit_if(self.forgotten.remove(&(at, key)), Probe::ForgottenRecordWritten);
         }
-        self.coming = Some(record);
-        mints
+        let record = Some(Rc::new(record));
+        Some((Change { row, record }, mints))
     }
 
-    /// The store seen last is on disk.
-    pub(crate) fn stored(&mut self, at: NodeNo, key: usize, ticket: StoreTicket) {
-        let Some(record) = self.coming.take() else { return };
-        let record = Rc::new(record);
-        self.unsynced[at].push_back((ticket, key, record.clone()));
-        self.stored.extend(record.siblings().iter().map(identity));
-        // A write that was overwritten before its first sync left only its id.
-        self.stored
-            .extend(record.overwritten().iter().map(|o| (o.request.unique, o.payload)));
-        if let Some(before) = self.records[at].insert(key, record.clone())
-            && !record.context().covers(before.context())
+    /// P14, as far as one row tells: records are at their owners, and hints are for owners.
+    fn is_misplaced(&self, at: NodeNo, row: Row) -> bool {
+        match row {
+            Row::Record(key) => !self.owners[key].contains(&at),
+            Row::Hint(target, key) => target == at || !self.owners[key].contains(&target),
+        }
+    }
+
+    /// A change is on disk, if not synced yet.
+    pub(crate) fn stored(&mut self, now: u64, at: NodeNo, ticket: StoreTicket, mut change: Change) {
+        let row = change.row;
+        if let (Row::Hint(_, key), Some(record)) = (row, &change.record)
+            && record.is_empty()
         {
-            let (from, to) = (before.context(), record.context());
-            self.broken(
+            // A hint of an owner for another one refers to the owner's own record.
+            change.record = self.nodes[at].get(Row::Record(key)).cloned().or(change.record);
+        }
+        if let Some(record) = &change.record {
+            self.stored.extend(record.siblings().iter().map(identity));
+            // A write that was overwritten before its first sync left only its id.
+            self.stored
+                .extend(record.overwritten().iter().map(|o| (o.request.unique, o.payload)));
+        }
+        let after = change.record.clone();
+        let Some(before) = self.nodes[at].change(ticket, change) else {
+            return;
+        };
+        let nothing = Record::default();
+        let after = after.as_deref().unwrap_or(&nothing).context();
+        if after.covers(before.context()) {
+            return;
+        }
+        match row {
+            Row::Record(key) => {
+                if after.is_empty() {
+                    self.last_reaped = Some((at, now));
+                }
+                self.check_settled(at, key, before.context(), after);
+            }
+            Row::Hint(target, key) if after.is_empty() => self.check_went_home(at, (target, key), &before),
+            Row::Hint(..) => self.broken(
                 Promise::P6,
-                format!("node {at}'s context of key {key} shrank from {from:?} to {to:?}"),
+                format!(
+                    "node {at}'s context of {row:?} shrank from {:?} to {after:?}",
+                    before.context()
+                ),
+            ),
+        }
+    }
+
+    /// P6 and P4: what an owner drops of what it knew, every owner knew durably, and none of it is live as a value anywhere.
+    fn check_settled(&mut self, at: NodeNo, key: usize, before: &Context, after: &Context) {
+        let unknown_to = self.owners[key].iter().copied().find(|&owner| {
+            let nothing = Context::new();
+            !knows_dropped(self.nodes[owner].ever(key).unwrap_or(&nothing), before, after)
+        });
+        if let Some(owner) = unknown_to {
+            return self.broken(
+                Promise::P6,
+                format!("node {at}'s context of key {key} shrank from {before:?} to {after:?}, and node {owner} never knew as much"),
             );
         }
+        let dropped = |dot: Dot| before.contains(dot) && !after.contains(dot);
+        let live = self.nodes.iter().enumerate().find_map(|(node, rows)| {
+            let mut siblings = rows.of_key(key).flat_map(|record| record.siblings());
+            let alive = siblings.find(|s| dropped(s.dot) && !s.content.is_tombstone())?;
+            Some((node, alive.dot))
+        });
+        if let Some((node, dot)) = live {
+            return self.broken(
+                Promise::P4,
+                format!(
+                    "node {at} drops what it knows of {dot:?} of key {key}, whose value is live on node {node}'s disk"
+                ),
+            );
+        }
+        self.settled.insert(key);
+        self.probes.hit(match after.is_empty() {
+            true => Probe::Reaped,
+            false => Probe::Trimmed,
+        });
+    }
+
+    /// P10: a hint goes only when its owner has merged it durably.
+    fn check_went_home(&mut self, at: NodeNo, (target, key): (NodeNo, usize), hint: &Record) {
+        let home = self.nodes[target].ever(key);
+        if home.is_none_or(|home| !home.covers(hint.context())) {
+            return self.broken(
+                Promise::P10,
+                format!(
+                    "node {at} drops its hint of key {key} for node {target}, which never merged it durably: {:?}, and home {home:?}",
+                    hint.context()
+                ),
+            );
+        }
+        self.probes.hit(Probe::HintWentHome);
     }
 
     /// All stores of a node up to this one are synced.
     pub(crate) fn synced(&mut self, at: NodeNo, upto: StoreTicket) {
-        let unsynced = &mut self.unsynced[at];
-        let done = unsynced.partition_point(|(ticket, ..)| *ticket <= upto);
-        self.synced[at].extend(unsynced.drain(..done).map(|(_, key, record)| (key, record)));
+        self.nodes[at].sync(upto);
     }
 
-    /// How many owners of a key have synced a record that knows this dot.
-    pub(crate) fn synced_owners(&self, key: usize, dot: Dot) -> usize {
-        let knows = |at: &&NodeNo| {
-            self.synced[**at]
-                .get(&key)
-                .is_some_and(|record| record.context().contains(dot))
-        };
-        self.owners[key].iter().filter(knows).count()
+    /// On how many nodes' disks a record of the key that knows this dot is synced: of its owners, and of all nodes, hints included.
+    pub(crate) fn synced_nodes(&self, key: usize, dot: Dot) -> (usize, usize) {
+        let mut counts = (0, 0);
+        for (at, rows) in self.nodes.iter().enumerate() {
+            let knows = |record: &Rc<Record>| record.context().contains(dot);
+            let owns = self.owners[key].contains(&at) && rows.get_synced(Row::Record(key)).is_some_and(knows);
+            let keeps = || {
+                let of_key = rows.iter_synced().filter(|(row, _)| row.key() == key);
+                of_key.into_iter().any(|(_, record)| knows(record))
+            };
+            counts.0 += usize::from(owns);
+            counts.1 += usize::from(owns || keeps());
+        }
+        counts
     }
 
     /// Notes a sibling's dot. Returns whether it was never seen before.
@@ -179,41 +285,69 @@ impl Truth {
 
     /// A node's disk has changed behind its back: a crash, a wipe.
     pub(crate) fn reload(&mut self, keys: &BTreeMap<Key, usize>, at: NodeNo, disk: &Disk) {
-        let rows = disk.rows().into_iter().filter_map(|(key, payload)| {
-            let key = keys.get(&Key::decode(key).ok()?)?;
-            Some((*key, Rc::new(record_in(&payload)?)))
-        });
-        let before = mem::replace(&mut self.records[at], rows.collect());
-        self.unsynced[at].clear();
-        self.synced[at] = self.records[at].clone();
-        for (key, record) in before {
-            if self.records[at]
-                .get(&key)
-                .is_none_or(|now| now.context() != record.context())
+        let before = self.nodes[at].reload(keys, disk);
+        for (row, record) in before {
+            if let Row::Record(key) = row
+                && self.nodes[at]
+                    .get(row)
+                    .is_none_or(|now| now.context() != record.context())
             {
                 self.lost.insert((at, key));
             }
         }
     }
 
-    /// A node has forgotten one key.
-    pub(crate) fn forget(&mut self, at: NodeNo, key: usize) {
-        self.records[at].remove(&key);
-        self.forgotten.insert((at, key));
+    /// A node has lost one row.
+    pub(crate) fn lose(&mut self, at: NodeNo, row: Row) {
+        self.nodes[at].lose(row);
+        if let Row::Record(key) = row {
+            self.forgotten.insert((at, key));
+        }
     }
 
-    /// What a node holds under a key.
+    /// Whether a node holds the only durable copy of something that was, or may yet be, acknowledged: in all its rows, or in one.
+    pub(crate) fn holds_last_copy(&self, history: &History, now: u64, at: NodeNo, only: Option<Row>) -> bool {
+        let matters = |made: &Identity| {
+            history
+                .by_identity_of(*made)
+                .is_none_or(|write| history.writes[write].may_count(now))
+        };
+        let rows = self.nodes[at].iter().chain(self.nodes[at].iter_synced());
+        let mut rows = rows.filter(|(row, _)| only.is_none_or(|only| only == *row));
+        rows.any(|(row, record)| {
+            let mut siblings = record.siblings().iter().filter(|s| matters(&identity(s)));
+            siblings.any(|s| !self.is_elsewhere(at, row.key(), s.dot))
+        })
+    }
+
+    fn is_elsewhere(&self, at: NodeNo, key: usize, dot: Dot) -> bool {
+        self.nodes
+            .iter()
+            .enumerate()
+            .filter(|(node, _)| *node != at)
+            .any(|(_, rows)| {
+                let mut of_key = rows.iter_synced().filter(|(row, _)| row.key() == key);
+                of_key.any(|(_, record)| record.context().contains(dot))
+            })
+    }
+
+    /// What a node holds under a key that it owns.
     pub(crate) fn record(&self, at: NodeNo, key: usize) -> Option<&Record> {
-        self.records[at].get(&key).map(Rc::as_ref)
+        self.nodes[at].get(Row::Record(key)).map(Rc::as_ref)
     }
 
-    /// The merge over all owners: what the key holds once everybody has heard everything.
+    /// The records on a node's disk.
+    pub(crate) fn rows(&self, at: NodeNo) -> &NodeRows {
+        &self.nodes[at]
+    }
+
+    /// The merge over all disks: what the key holds once everybody has heard everything.
     pub(crate) fn merged(&self, key: usize) -> Record {
         let mut merged = Record::default();
-        self.owners[key]
-            .iter()
-            .filter_map(|&at| self.records[at].get(&key))
-            .for_each(|record| merged.merge(record));
+        for rows in &self.nodes {
+            let of_key = rows.iter().filter(|(row, _)| row.key() == key);
+            of_key.for_each(|(_, record)| merged.merge(record));
+        }
         merged.settle_retries();
         merged
     }
@@ -222,7 +356,24 @@ impl Truth {
         &self.owners[key]
     }
 
+    /// Whether anything that was known of this key was ever dropped because it was settled.
+    pub(crate) fn was_settled(&self, key: usize) -> bool {
+        self.settled.contains(&key)
+    }
+
     fn broken(&mut self, promise: Promise, detail: String) {
         self.violations.push(Violation { promise, detail });
     }
+}
+
+/// Whether `known` has every dot that is in `before` and not in `after`.
+fn knows_dropped(known: &Context, before: &Context, after: &Context) -> bool {
+    let runs = before
+        .vector()
+        .iter()
+        .all(|&(actor, upto)| after.reach(actor) >= upto || known.reach(actor) >= upto);
+    runs && before
+        .lone()
+        .iter()
+        .all(|&dot| after.contains(dot) || known.contains(dot))
 }

@@ -10,6 +10,7 @@ mod writes;
 use super::connection::drive;
 use super::{GatewayOptions, GatewayState, Surface};
 use crate::handle::{Command, NodeHandle, NodeStatus, StorageStatus};
+use crate::healing::HealingStatus;
 use crate::metrics::Metrics;
 use bytes::Bytes;
 use quorate_core::request::{
@@ -109,6 +110,7 @@ fn node_status() -> NodeStatus {
         storage: StorageStatus::default(),
         syncs: 0,
         clients: 0,
+        healing: HealingStatus::default(),
         counters: Default::default(),
     }
 }
@@ -191,6 +193,9 @@ async fn data_loop(
                     None => hanging.push(Box::new(reply)),
                 }
             }
+            Command::Ping(reply) if *healthy.borrow() => drop(reply.send(())),
+            Command::Ping(reply) => hanging.push(Box::new(reply)),
+            Command::Repair(reply) => drop(reply.send(node_status())),
             Command::Status(reply) if *healthy.borrow() => drop(reply.send(node_status())),
             Command::Status(reply) => hanging.push(Box::new(reply)),
         }

@@ -1,0 +1,90 @@
+//! P4: what an acknowledged delete covered does not come back.
+//!
+//! Once replicas have converged, no read returns a value that the client of an acknowledged delete had been shown, and no disk holds one. While faults
+//! last, a read may still return it, from an owner that the delete has not reached.
+
+use super::{Case, broken, describe};
+use crate::history::{Fate, WriteIndex};
+use crate::violation::{Promise, Violation};
+use crate::world::truth::identity;
+
+pub(super) fn check(case: &Case<'_>) -> Vec<Violation> {
+    let mut found = check_state(case);
+    for read in &case.facts.history.reads {
+        let after = read.start.min(case.facts.converged_at);
+        for &index in read.values.iter().filter(|_| read.start >= case.facts.converged_at) {
+            if let Some(by) = deleted_by(case, index, after) {
+                let detail = format!(
+                    "a read at {} returned {}, which was deleted by {}",
+                    read.start,
+                    describe(case, index),
+                    describe(case, by)
+                );
+                found.push(broken(Promise::P4, detail));
+            }
+        }
+    }
+    found
+}
+
+/// What is left on disks.
+pub(super) fn check_state(case: &Case<'_>) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for sibling in case.facts.state.finals.iter().flat_map(|record| record.siblings()) {
+        let index = case.facts.history.by_identity(&sibling.request, identity(sibling).1);
+        if let Some((index, by)) = index.and_then(|index| Some((index, deleted_by(case, index, case.facts.state.at)?)))
+        {
+            let detail = format!(
+                "{} is there, and was deleted by {}",
+                describe(case, index),
+                describe(case, by)
+            );
+            found.push(broken(Promise::P4, detail));
+        }
+    }
+    found
+}
+
+/// The delete that covered a write and was acknowledged by then. A copy of a write that was sent again may come when everybody has forgotten its
+/// name: that is the end of P11's window.
+fn deleted_by(case: &Case<'_>, index: WriteIndex, before: u64) -> Option<WriteIndex> {
+    if case.writes()[index].is_delete() || (case.may_be_repeated(index) && case.may_be_forgotten(index)) {
+        return None;
+    }
+    case.coverers(index).iter().copied().find(|&by| {
+        let write = &case.writes()[by];
+        write.is_delete() && write.fate() == Fate::Acked && write.acked_at().is_some_and(|at| at < before)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::by_hand::ByHand;
+    use crate::history::Ending::{Acked, Unknown};
+    use crate::violation::Promise::P4;
+
+    #[test]
+    fn a_read_after_convergence_returns_nothing_that_was_deleted() {
+        for (ending, converged_at, broken) in [(Acked, 50, true), (Acked, 100, false), (Unknown, 50, false)] {
+            let mut case = ByHand::new();
+            let first = case.put(0, Acked, &[]);
+            case.delete(20, ending, &[first]);
+            case.read(60, &[first]);
+            case.converged_at = converged_at;
+            assert_eq!(
+                case.broken().contains(&P4),
+                broken,
+                "{ending:?}, converged at {converged_at}"
+            );
+        }
+    }
+
+    #[test]
+    fn and_no_disk_holds_it() {
+        let mut case = ByHand::new();
+        let first = case.put(0, Acked, &[]);
+        case.delete(20, Acked, &[first]);
+        case.leave(&[first]);
+        assert!(case.broken().contains(&P4));
+    }
+}

@@ -1,0 +1,203 @@
+//! After healing: replicas become equal, and then there is nothing left to do (P5).
+//!
+//! The world runs on in virtual time until every owner of every key that is there holds the same bytes, Merkle trees say so too, and nothing is
+//! left of what heals: no hints, no notes of partitions that somebody has missed, no keys that wait to be settled, no tombstones. Then it runs on for
+//! a while, and the counters of repair must stand still. If one node stays away for ever the others converge without it; what is kept for it
+//! is kept, and no tombstone may go.
+
+use super::rows::Row;
+use super::{World, micros};
+use crate::probes::Probe;
+use crate::violation::Promise;
+use quorate_core::engine::Counters;
+use quorate_core::place::Place;
+use quorate_core::tree::{Trees, entry};
+use quorate_storage::Column;
+
+/// Virtual time within which replicas must be equal.
+const PATIENCE_MS: u64 = 180_000;
+/// What was proved before a node went away may be carried out this much later.
+const AFTER_LEAVING_US: u64 = 20_000_000;
+
+impl World {
+    /// Lets replicas become equal and looks whether they stay it. Without anti-entropy they only get time for what is under way.
+    pub(super) fn converge(&mut self) {
+        if !self.plan.options.healing.exchange {
+            let settled = self.now + micros(20_000);
+            return self.run_until(settled);
+        }
+        let end = self.now + micros(PATIENCE_MS);
+        loop {
+            let next = self.now + micros(1_000);
+            self.run_until(next);
+            let Some(difference) = self.difference() else { break };
+            if self.now >= end {
+                return self.violated(Promise::P5, || {
+                    format!("not converged {PATIENCE_MS} ms after the last fault: {difference}")
+                });
+            }
+        }
+        let took = self.now + micros(PATIENCE_MS) - end;
+        self.note(|| format!("converged after {} ms", took / 1000));
+        self.probes.hit(Probe::Converged);
+        self.stay_converged();
+    }
+
+    /// Nothing more is repaired, and everything stays as it is.
+    fn stay_converged(&mut self) {
+        let before = self.repairs();
+        let later = self.now + micros(2 * u64::from(self.plan.options.healing.exchange_every_ms) + 1_000);
+        self.run_until(later);
+        let after = self.repairs();
+        if before != after {
+            self.violated(Promise::P5, || {
+                format!("replicas were equal, and repair went on: from {before:?} to {after:?}")
+            });
+        }
+        if let Some(difference) = self.difference() {
+            self.violated(Promise::P5, || {
+                format!("replicas were equal, and did not stay so: {difference}")
+            });
+        }
+    }
+
+    /// Everything that stands still once replicas are equal, over all nodes.
+    fn repairs(&self) -> Vec<[u64; 10]> {
+        let counts = |c: Counters| {
+            [
+                c.hints_stored,
+                c.hints_delivered,
+                c.read_repairs,
+                c.exchanges_differed,
+                c.exchange_sent,
+                c.exchange_received,
+                c.reaped,
+                c.trimmed,
+                c.healed_records,
+                c.leaves_corrected,
+            ]
+        };
+        let engines = self.nodes.iter().filter_map(|node| node.engine.as_ref());
+        engines.map(|engine| counts(engine.counters())).collect()
+    }
+
+    /// What keeps the cluster from being converged, if anything does.
+    fn difference(&self) -> Option<String> {
+        let up: Vec<usize> = (0..self.nodes.len()).filter(|&at| !self.nodes[at].has_left).collect();
+        up.iter()
+            .find_map(|&at| self.left_to_do(at))
+            .or_else(|| (0..self.key_names.len()).find_map(|key| self.key_differs(key)))
+            .or_else(|| up.iter().find_map(|&at| self.tree_differs(at)))
+    }
+
+    /// What a node has still to do.
+    fn left_to_do(&self, at: usize) -> Option<String> {
+        let node = &self.nodes[at];
+        if !node.is_running() || node.has_amnesia {
+            return Some(format!("node {at} is not ready"));
+        }
+        if let Some(key) = node.rotten.first() {
+            return Some(format!("the record of key {key} has rotted on node {at}"));
+        }
+        let is_for_somebody = |target: usize| !self.nodes[target].has_left;
+        for (row, _) in self.truth.rows(at).iter() {
+            match row {
+                Row::Hint(target, key) if is_for_somebody(target) => {
+                    return Some(format!("node {at} has a hint of key {key} for node {target}"));
+                }
+                Row::Record(key) if !self.truth.owners(key).contains(&at) => {
+                    return Some(format!("node {at} holds key {key}, which it does not own"));
+                }
+                _ => {}
+            }
+        }
+        let notes = node.disk.rows(Column::Meta);
+        let dirty = notes.iter().find_map(|row| match Place::note_in(&row.key)? {
+            Place::Dirty(node, partition) if is_for_somebody(crate::plan::node_of(node)) => Some((node, partition)),
+            _ => None,
+        });
+        if let Some((peer, partition)) = dirty {
+            return Some(format!(
+                "node {at} has a note that {peer} has missed writes of partition {partition:?}"
+            ));
+        }
+        if self.left_at.is_none() && !node.disk.is_empty(Column::Settle) {
+            return Some(format!("node {at} has keys that wait to be settled"));
+        }
+        None
+    }
+
+    /// Whether the owners of a key differ, or hold one that is deleted.
+    fn key_differs(&self, key: usize) -> Option<String> {
+        let mut owners = self
+            .truth
+            .owners(key)
+            .iter()
+            .copied()
+            .filter(|&at| !self.nodes[at].has_left);
+        let first = owners.next()?;
+        let record = self.truth.record(first, key);
+        if let Some(other) = owners.find(|&at| self.truth.record(at, key) != record) {
+            let line = |at| {
+                self.truth
+                    .record(at, key)
+                    .map_or("nothing".into(), super::log::describe)
+            };
+            return Some(format!(
+                "key {key} at node {first} is {}, and at node {other} {}",
+                line(first),
+                line(other)
+            ));
+        }
+        let is_dead = record.is_some_and(|record| record.values().next().is_none());
+        (is_dead && self.left_at.is_none()).then(|| format!("key {key} is deleted, and still there at node {first}"))
+    }
+
+    /// Whether a node's Merkle trees, in memory or on disk, are not those of its records.
+    fn tree_differs(&self, at: usize) -> Option<String> {
+        let engine = self.nodes[at].engine.as_ref()?;
+        let mut trees = Trees::new(self.ring.partition_bits());
+        for (row, record) in self.truth.rows(at).iter() {
+            if let Row::Record(number) = row {
+                let (key, n) = (&self.key_names[number], self.plan.options.properties(number).n);
+                let leaf = trees.leaf_of(self.ring.partition_of(key.token()), key.token(), n);
+                trees.change(leaf, 0, entry(key, &record.encode()));
+            }
+        }
+        let theirs = engine.trees();
+        for tree in trees.ids().union(&theirs.ids()) {
+            if trees.root(*tree) != theirs.root(*tree) {
+                return Some(format!("node {at}'s {tree:?} is not that of its records"));
+            }
+        }
+        self.leaves_differ(at, &trees)
+    }
+
+    fn leaves_differ(&self, at: usize, trees: &Trees) -> Option<String> {
+        for row in self.nodes[at].disk.rows(Column::Leaf) {
+            let (Ok(sum), Some(&n)) = (&row.payload, row.key.first()) else {
+                return Some(format!("a leaf has rotted on node {at}"));
+            };
+            let token = quorate_ring::Token(row.token);
+            let leaf = trees.leaf_of(self.ring.partition_of(token), token, n);
+            if sum[..] != trees.leaf(leaf).to_le_bytes() {
+                return Some(format!("{leaf:?} on the disk of node {at} is not that of its records"));
+            }
+        }
+        None
+    }
+
+    /// With a node away for ever, nothing may be reaped: it may hold what the tombstone covers.
+    pub(super) fn check_nothing_reaped(&mut self) {
+        let Some(left_at) = self.left_at else { return };
+        if let Some((at, when)) = self
+            .truth
+            .last_reaped
+            .filter(|&(_, when)| when > left_at + AFTER_LEAVING_US)
+        {
+            self.violated(Promise::P4, || {
+                format!("node {at} reaped a tombstone at {when}, and a node was away since {left_at}")
+            });
+        }
+    }
+}
