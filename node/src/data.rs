@@ -181,6 +181,7 @@ fn engine(config: &NodeConfig, boot: Boot) -> Result<Engine, NodeError> {
 /// Hands the engine what its last process left.
 fn restore(engine: &mut Engine, storage: &RocksStorage, is_legacy: bool) -> Result<(), NodeError> {
     restore_notes(engine, storage)?;
+    restore_hints(engine, storage)?;
     if is_legacy {
         tracing::info!("an earlier version made this data directory; computing its Merkle trees");
         return make_trees(engine, storage);
@@ -209,6 +210,16 @@ fn restore_notes(engine: &mut Engine, storage: &RocksStorage) -> Result<(), Node
         };
         if let Err(error) = restored {
             tracing::error!(?place, error, "a note cannot be read; going on without it");
+        }
+    })?;
+    Ok(())
+}
+
+fn restore_hints(engine: &mut Engine, storage: &RocksStorage) -> Result<(), NodeError> {
+    each_row(storage, Column::Hint, |row| {
+        if let Some(Place::Hint(target, key)) = Place::hint_in(row.token, &row.key) {
+            // One that is damaged counts too: it stands for something that the owner may lack.
+            engine.restore_hint(target, &key, &row.payload.unwrap_or_default());
         }
     })?;
     Ok(())

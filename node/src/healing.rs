@@ -113,9 +113,9 @@ pub struct SettlingStatus {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RebuildStatus {
-    /// Partitions that are not read yet.
+    /// Partitions that are not read yet, each once for each number of copies that buckets have.
     pub partitions: u64,
-    /// Partitions that it owns.
+    /// Those that it began with; 0 if it has not lost its memory since the start.
     pub of: u64,
 }
 

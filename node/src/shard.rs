@@ -21,7 +21,6 @@ use crate::syncer::Syncer;
 use crate::transport::{Outbox, close};
 use bytes::Bytes;
 use cache::RecordCache;
-use quorate_core::bucket::Durability;
 use quorate_core::engine::{
     Effect, Engine, Input, LoadFailed, LoadId, RequestHandle, Scan, ScanId, ScanPage, ScanRows, StoreTicket,
 };
@@ -61,6 +60,8 @@ struct Inner {
     /// Stores of this burst, and their numbers and keys.
     batch: Batch,
     stores: Vec<(StoreTicket, Place)>,
+    /// The newest store that was applied, or refused.
+    applied: StoreTicket,
     peers: Vec<Peer>,
     clients: usize,
     requests: Slab<Requester>,
@@ -111,6 +112,7 @@ impl Shard {
             started: std::time::Instant::now(),
             batch: Batch::new(),
             stores: Vec::new(),
+            applied: StoreTicket::default(),
             cache: RecordCache::new(cache_bytes),
             peers: (0..members).map(|_| Peer::default()).collect(),
             clients: 0,
@@ -336,6 +338,7 @@ impl Inner {
     /// Has the engine compare everything with all peers now.
     fn repair(&mut self) {
         tracing::info!("comparing everything with all peers, as somebody asked");
+        self.engine.exchange_now(self.now());
     }
 
     /// Carries out effects until there are none, the stores among them as one batch.
@@ -345,10 +348,11 @@ impl Inner {
                 self.effect(effect);
             }
             if self.stores.is_empty() {
-                return;
+                break;
             }
             self.apply();
         }
+        self.syncer.request(self.applied, self.engine.sync_wanted());
     }
 
     fn effect(&mut self, effect: Effect) {
@@ -489,19 +493,10 @@ impl Inner {
         }
     }
 
-    /// Whether something waits for this store to be durable. Keys of buckets of relaxed durability are acknowledged without.
-    fn is_waited_for(&self, place: &Place) -> bool {
-        let buckets = &self.engine.config().buckets;
-        place
-            .key()
-            .is_none_or(|key| buckets.of(key.bucket()).durability == Durability::Durable)
-    }
-
     /// Applies the stores of this burst.
     fn apply(&mut self) {
         let mut stores = std::mem::take(&mut self.stores);
         let last = stores.last().expect("apply is called with stores").0;
-        let somebody_waits = stores.iter().any(|(_, place)| self.is_waited_for(place));
         for (token, n, sum) in self.engine.take_leaves() {
             self.batch.put(Column::Leaf, token, &[n], &sum.to_le_bytes());
         }
@@ -524,10 +519,7 @@ impl Inner {
                 std::process::abort();
             }
         }
-        match somebody_waits {
-            true => self.syncer.request(last),
-            false => self.syncer.request_lazily(last),
-        }
+        self.applied = last;
         stores.clear();
         self.stores = stores;
     }

@@ -4,8 +4,8 @@
 //! over, and says how far that has come. So one fsync stands for everything that was written while the one before it ran, and
 //! the data loop never waits for the disk. Rejected: an fsync for each batch on the data loop; keep-alives would wait behind it.
 //!
-//! Writes to buckets of relaxed durability are acknowledged without it, so they do not wake the thread at once: they are synced with the
-//! next write that somebody waits for, or after the flush interval.
+//! What nobody waits for (writes to buckets of relaxed durability, the queue of what is to be settled) does not wake the thread at once: it is
+//! synced with the next store that somebody waits for, or after the flush interval.
 //!
 //! A failed fsync stops the process at once: what is on disk is then anybody's guess, and acknowledging more on top of it would be
 //! a lie. After a restart the log says what survived.
@@ -41,6 +41,8 @@ struct Shared {
 #[derive(Debug)]
 pub(crate) struct Syncer {
     shared: Arc<Shared>,
+    /// What was asked for last: applied, and waited for.
+    last: (StoreTicket, StoreTicket),
     thread: Thread,
     join: Option<JoinHandle<()>>,
 }
@@ -56,21 +58,23 @@ impl Syncer {
         Ok(Syncer {
             thread: join.thread().clone(),
             join: Some(join),
+            last: Default::default(),
             shared,
         })
     }
 
-    /// Says that all stores up to `ticket` are applied (or were refused), and wants them durable.
-    pub(crate) fn request(&self, ticket: StoreTicket) {
-        self.shared.urgent.store(ticket.0, Ordering::Release);
-        self.shared.applied.store(ticket.0, Ordering::Release);
-        self.thread.unpark();
-    }
-
-    /// The same, and it may take as long as the flush interval: nobody waits for it.
-    pub(crate) fn request_lazily(&self, ticket: StoreTicket) {
-        self.shared.applied.store(ticket.0, Ordering::Release);
-        if !self.shared.lazy.swap(true, Ordering::AcqRel) {
+    /// Says that all stores up to `applied` are applied (or were refused), and that something waits for those up to `wanted` to be durable.
+    pub(crate) fn request(&mut self, applied: StoreTicket, wanted: StoreTicket) {
+        let last = std::mem::replace(&mut self.last, (applied, wanted));
+        if last == self.last {
+            return;
+        }
+        let is_waited_for = wanted > last.1;
+        if is_waited_for {
+            self.shared.urgent.store(wanted.0, Ordering::Release);
+        }
+        self.shared.applied.store(applied.0, Ordering::Release);
+        if is_waited_for || !self.shared.lazy.swap(true, Ordering::AcqRel) {
             self.thread.unpark();
         }
     }
@@ -160,8 +164,12 @@ mod tests {
             reserve_bytes: 0,
             ..RocksOptions::default()
         };
-        let storage = RocksStorage::open(&directory.path().join("data"), &options).unwrap();
+        let storage = RocksStorage::open(directory.path().join("data"), &options).unwrap();
         (directory, Arc::new(storage))
+    }
+
+    fn request(syncer: &mut Syncer, applied: u64, wanted: u64) {
+        syncer.request(StoreTicket(applied), StoreTicket(wanted));
     }
 
     async fn until_durable(syncer: &Syncer, ticket: u64) {
@@ -177,9 +185,9 @@ mod tests {
         let mut batch = Batch::new();
         batch.put_record(1, b"key", b"payload");
         storage.apply(&mut batch).unwrap();
-        syncer.request(StoreTicket(1));
+        request(&mut syncer, 1, 1);
         until_durable(&syncer, 1).await;
-        syncer.request(StoreTicket(2));
+        request(&mut syncer, 2, 2);
         syncer.stop();
         assert_eq!(syncer.durable(), StoreTicket(2));
         assert_eq!(syncer.syncs(), 2);
@@ -189,13 +197,13 @@ mod tests {
     async fn what_nobody_waits_for_is_synced_with_what_somebody_does_or_after_the_interval() {
         let (_directory, storage) = storage();
         let mut syncer = Syncer::start(storage.clone(), Duration::from_secs(3600)).unwrap();
-        syncer.request_lazily(StoreTicket(1));
-        syncer.request_lazily(StoreTicket(2));
+        request(&mut syncer, 1, 0);
+        request(&mut syncer, 2, 0);
         assert_eq!(syncer.syncs(), 0);
-        syncer.request(StoreTicket(3));
+        request(&mut syncer, 3, 2);
         until_durable(&syncer, 3).await;
         assert_eq!(syncer.syncs(), 1);
-        syncer.request_lazily(StoreTicket(4));
+        request(&mut syncer, 4, 2);
         syncer.stop();
         assert_eq!(
             (syncer.durable(), syncer.syncs()),
@@ -203,10 +211,10 @@ mod tests {
             "stopping syncs all"
         );
 
-        let syncer = Syncer::start(storage, Duration::from_millis(1)).unwrap();
-        syncer.request_lazily(StoreTicket(1));
+        let mut syncer = Syncer::start(storage, Duration::from_millis(1)).unwrap();
+        request(&mut syncer, 1, 0);
         until_durable(&syncer, 1).await;
-        syncer.request_lazily(StoreTicket(2));
+        request(&mut syncer, 2, 0);
         until_durable(&syncer, 2).await;
     }
 }

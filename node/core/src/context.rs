@@ -98,6 +98,21 @@ impl Context {
         self.vector.len() + lone.iter().filter(|&&actor| self.reach(actor) == 0).count()
     }
 
+    /// The lives of the actors that are named, in order.
+    pub fn lives(&self) -> Vec<u64> {
+        let vector = self.vector.iter().map(|(actor, _)| actor.life);
+        let mut lives: Vec<u64> = vector.chain(self.lone.iter().map(|dot| dot.actor.life)).collect();
+        lives.sort_unstable();
+        lives.dedup();
+        lives
+    }
+
+    /// Forgets all dots of these lives.
+    pub(crate) fn retire(&mut self, lives: &[u64]) {
+        self.vector.retain(|(actor, _)| !lives.contains(&actor.life));
+        self.lone.retain(|dot| !lives.contains(&dot.actor.life));
+    }
+
     /// The vector's entries, by actor.
     pub fn vector(&self) -> &[(Actor, u64)] {
         &self.vector

@@ -9,8 +9,8 @@ mod healing;
 
 pub use frame::{FrameError, HEADER_BYTES, PEER_FRAME_BYTES_MAX, RECORD_BYTES_MAX, WIRE_VERSION};
 pub use healing::{
-    Candidate, FetchHint, Greeting, Handoff, HandoffReply, KeyEntry, Met, Pull, PullReply, Reap, SettleAsk,
-    SettleReply, StoreHint, TreeAnswer, TreeAsk, TreeQuestion, TreeReply,
+    Candidate, FetchHint, Greeting, Handoff, HandoffReply, KeyEntry, Met, Objection, Pull, PullReply, Reap, SettleAsk,
+    SettleReply, SettleRound, StoreHint, TreeAnswer, TreeAsk, TreeQuestion, TreeReply,
 };
 
 use crate::bucket::Durability;

@@ -91,14 +91,6 @@ impl Place {
         hint_row(target, None).token
     }
 
-    /// The owner that a row of hints is for; `None` if the bytes are not the name of such a row.
-    pub fn hint_target(token: u64, row_key: &[u8]) -> Option<NodeId> {
-        let mut id = [0; 16];
-        id[..8].copy_from_slice(&token.to_be_bytes());
-        id[8..].copy_from_slice(row_key.get(..8)?);
-        Some(NodeId(id))
-    }
-
     /// The key in a row of one of the shelves that are scanned; `None` if the bytes are not the name of such a row.
     pub fn key_in(shelf: Shelf, row_key: &Bytes) -> Option<Key> {
         match shelf {
@@ -174,9 +166,6 @@ mod tests {
         }
         assert_eq!(Place::note_in(b"cluster"), None);
         assert_eq!(Place::key_in(Shelf::Hint, &Bytes::from_static(b"short")), None);
-        let hint = Place::Hint(NodeId([3; 16]), key("a")).row();
-        assert_eq!(Place::hint_target(hint.token, &hint.key), Some(NodeId([3; 16])));
-        assert_eq!(Place::hint_target(hint.token, b"short"), None);
     }
 
     #[test]

@@ -28,6 +28,10 @@ pub const OVERWRITTEN_MAX: usize = WRITE_IDS_MAX;
 /// First byte of an encoded record. A new form of record gets a new number; `docs/wire.md` has the rule.
 const RECORD_FORMAT: u8 = 1;
 
+/// First byte of an encoded record in which a value expires. When each sibling expires follows behind what the other form has. A record in which
+/// none does has the other form, so equal records still have equal bytes.
+const EXPIRING_FORMAT: u8 = 2;
+
 /// What a write left under the key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Content {
@@ -75,9 +79,18 @@ pub struct Sibling {
     pub basis: u64,
     /// What it left.
     pub content: Content,
+    /// From when on it reads as deleted, in milliseconds since 1970; 0 for never. It belongs to the dot: two tries of one write may differ in
+    /// it, and the one that stays keeps its own.
+    #[serde(skip)]
+    pub expires_ms: u64,
 }
 
 impl Sibling {
+    /// Whether it reads as a value at this time of day.
+    pub fn is_live(&self, wall_ms: u64) -> bool {
+        !self.content.is_tombstone() && (self.expires_ms == 0 || wall_ms < self.expires_ms)
+    }
+
     /// The name of the write.
     pub fn write_id(&self) -> WriteId {
         WriteId {
@@ -143,6 +156,30 @@ impl Record {
             Content::Value(value) => Some(value),
             Content::Tombstone => None,
         })
+    }
+
+    /// When nothing in it is live any more, in milliseconds since 1970: 0 if all of it is deleted, `None` if it holds a value that does not expire.
+    pub fn ends_ms(&self) -> Option<u64> {
+        let values = self.siblings.iter().filter(|s| !s.content.is_tombstone());
+        let mut expire = values.map(|s| Some(s.expires_ms).filter(|&at| at > 0));
+        expire.try_fold(0, |latest, at| at.map(|at| at.max(latest)))
+    }
+
+    /// The lives of which no sibling is live, in order: the context names them only to tell copies of what was overwritten.
+    pub fn idle_lives(&self) -> Vec<u64> {
+        let mut lives = self.context.lives();
+        lives.retain(|&life| !self.siblings.iter().any(|s| s.dot.actor.life == life));
+        lives
+    }
+
+    /// Drops lives from the context, but for those of which a sibling is live. Returns how many actors went. This is no removal and
+    /// no merge: the context shrinks. Only for what is [proved](crate::engine) to be in no other copy.
+    pub fn retire(&mut self, lives: &[u64]) -> usize {
+        let mut idle = self.idle_lives();
+        idle.retain(|life| lives.contains(life));
+        let before = self.context.actors();
+        self.context.retire(&idle);
+        before - self.context.actors()
     }
 
     /// Bytes of all values, with their content types.
@@ -265,19 +302,35 @@ impl Record {
 
     /// Appends the canonical bytes to `bytes`.
     pub fn encode_into(&self, bytes: &mut Vec<u8>) {
-        bytes.push(RECORD_FORMAT);
-        let taken = std::mem::take(bytes);
-        *bytes = postcard::to_extend(self, taken).expect("a vector grows, and records hold no unserializable type");
+        let expires = self.siblings.iter().any(|s| s.expires_ms > 0);
+        bytes.push(if expires { EXPIRING_FORMAT } else { RECORD_FORMAT });
+        let mut taken = std::mem::take(bytes);
+        taken = postcard::to_extend(self, taken).expect("a vector grows, and records hold no unserializable type");
+        if expires {
+            let times: Vec<u64> = self.siblings.iter().map(|s| s.expires_ms).collect();
+            taken = postcard::to_extend(&times, taken).expect("a vector grows, and numbers serialize");
+        }
+        *bytes = taken;
     }
 
     /// Reads canonical bytes, and checks the invariant: what comes from the wire or from disk may be anything.
     pub fn decode(bytes: &[u8]) -> Result<Record, MalformedRecord> {
         let refused = |reason| MalformedRecord { reason };
         let (&format, body) = bytes.split_first().ok_or(refused("empty"))?;
-        if format != RECORD_FORMAT {
+        if format != RECORD_FORMAT && format != EXPIRING_FORMAT {
             return Err(refused("its format is newer than this build; upgrade the node"));
         }
-        let (record, rest): (Record, _) = postcard::take_from_bytes(body).map_err(|_| refused("it does not parse"))?;
+        let unparsed = |_| refused("it does not parse");
+        let (mut record, mut rest): (Record, _) = postcard::take_from_bytes(body).map_err(unparsed)?;
+        if format == EXPIRING_FORMAT {
+            let (times, left): (Vec<u64>, _) = postcard::take_from_bytes(rest).map_err(unparsed)?;
+            if times.len() != record.siblings.len() || times.iter().all(|&at| at == 0) {
+                return Err(refused("it is not in canonical form"));
+            }
+            let siblings = record.siblings.iter_mut().zip(times);
+            siblings.for_each(|(sibling, at)| sibling.expires_ms = at);
+            rest = left;
+        }
         if rest.is_empty() && record.is_canonical() {
             Ok(record)
         } else {

@@ -89,6 +89,7 @@ impl Replica {
                     request,
                     basis,
                     content,
+                    expires_ms: 0,
                 };
                 self.record.write(&write.shown.seen, sibling);
                 context.insert(dot);

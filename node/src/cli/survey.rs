@@ -122,9 +122,12 @@ fn by_number(name: &str) -> (&str, usize, &str) {
 }
 
 impl Survey {
-    /// Whether every node answers and is connected to every other.
+    /// Whether every node answers, is connected to every other, and knows what it holds.
     pub(crate) fn is_complete(&self) -> bool {
-        let whole = |view: &View| matches!(&view.answer, Ok(report) if report.peers.iter().all(|peer| peer.connected));
+        let is_whole = |report: &Report| {
+            report.peers.iter().all(|peer| peer.connected) && report.healing.rebuilding.partitions == 0
+        };
+        let whole = |view: &View| view.answer.as_ref().is_ok_and(is_whole);
         self.views.iter().all(whole)
     }
 

@@ -154,7 +154,13 @@ fn engine(encoder: &mut DescriptorEncoder<'_>, status: &NodeStatus) -> fmt::Resu
 fn storage(encoder: &mut DescriptorEncoder<'_>, status: &NodeStatus) -> fmt::Result {
     let storage = &status.storage;
     let bytes = Some(&Unit::Bytes);
-    gauge(encoder, "storage_keys", "Live keys, estimated", None, storage.keys)?;
+    gauge(
+        encoder,
+        "storage_keys",
+        "Rows, estimated: records, and a few for hints, trees and notes",
+        None,
+        storage.keys,
+    )?;
     gauge(
         encoder,
         "storage_table",

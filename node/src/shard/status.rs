@@ -2,9 +2,11 @@
 
 use super::{Inner, Peer};
 use crate::handle::{NodeStatus, PeerStatus, StorageStatus};
-use crate::healing::{ExchangeStatus, HealingStatus, ScrubStatus};
-use quorate_core::engine::PeerState;
-use quorate_ring::{Member, Ring};
+use crate::healing::{
+    ExchangeStatus, HealingStatus, HintsStatus, LastExchange, RebuildStatus, RunningExchange, ScrubStatus,
+};
+use quorate_core::engine::{ExchangePhase, HintsFor, PeerState};
+use quorate_ring::{Member, NodeIndex, Ring};
 
 impl Inner {
     /// For `quorate status`, `/metrics` and `/readyz`.
@@ -63,22 +65,21 @@ impl Inner {
             connected: state == PeerState::Up,
             last_error,
             rtt_us: peer.link.as_ref().map(|link| link.connection.rtt().as_micros() as u64),
-            slow: false,
+            slow: node.is_some_and(|node| self.engine.peer_health(node).slow),
         }
     }
 
     fn healing(&self) -> HealingStatus {
         let (config, counters) = (self.engine.config(), self.engine.counters());
+        let (read, of) = self.engine.rebuilding();
         HealingStatus {
             generation: self.engine.generation(),
             hint_bytes_max: config.limits.hint_bytes_max,
-            exchange: ExchangeStatus {
-                enabled: config.limits.exchange,
-                ended: counters.exchanges,
-                sent: counters.exchange_sent,
-                received: counters.exchange_received,
-                bytes_sent: counters.exchange_bytes_sent,
-                ..ExchangeStatus::default()
+            hints: self.engine.hints().iter().map(|hints| self.hints_for(hints)).collect(),
+            exchange: self.exchange(),
+            rebuilding: RebuildStatus {
+                partitions: (of - read) as u64,
+                of: of as u64,
             },
             scrub: ScrubStatus {
                 corrupt: counters.corrupt_records,
@@ -86,6 +87,64 @@ impl Inner {
                 ..ScrubStatus::default()
             },
             ..HealingStatus::default()
+        }
+    }
+
+    fn name_of(&self, node: NodeIndex) -> String {
+        self.engine.config().ring.member(node).name.clone()
+    }
+
+    fn hints_for(&self, hints: &HintsFor) -> HintsStatus {
+        let config = self.engine.config();
+        let now_ms = config.wall_ms + self.now().0 / 1000;
+        let rate = u64::from(hints.rate_per_second);
+        HintsStatus {
+            node: match config.ring.index_of(hints.target) {
+                Some(node) => self.name_of(node),
+                None => hints.target.to_string(),
+            },
+            count: hints.count,
+            bytes: hints.bytes,
+            oldest_seconds: hints.oldest_ms.map_or(0, |oldest| now_ms.saturating_sub(oldest) / 1000),
+            per_second: rate as f64,
+            eta_seconds: (rate > 0).then(|| hints.count.div_ceil(rate)),
+        }
+    }
+
+    fn exchange(&self) -> ExchangeStatus {
+        let (config, counters) = (self.engine.config(), self.engine.counters());
+        let exchanges = self.engine.exchanges(self.now());
+        let running = exchanges.running.iter().map(|running| RunningExchange {
+            peer: self.name_of(running.peer),
+            partition: running.partition.0,
+            n: running.n,
+            phase: match running.phase {
+                ExchangePhase::Roots => "roots",
+                ExchangePhase::Leaves => "leaves",
+                ExchangePhase::Keys => "keys",
+                ExchangePhase::Records => "records",
+            }
+            .to_string(),
+            keys_left: running.keys_left as u64,
+        });
+        let last = exchanges.last.iter().map(|last| LastExchange {
+            peer: self.name_of(last.peer),
+            seconds_ago: last.ago_ms / 1000,
+            differing: last.differing,
+            sent: last.sent,
+            received: last.received,
+        });
+        ExchangeStatus {
+            enabled: config.limits.exchange,
+            running: running.collect(),
+            last: last.collect(),
+            dirty: exchanges.pending_dirty as u64,
+            trees_in_sync: exchanges.trees_in_sync as u64,
+            trees: exchanges.trees_total as u64,
+            ended: counters.exchanges,
+            sent: counters.exchange_sent,
+            received: counters.exchange_received,
+            bytes_sent: counters.exchange_bytes_sent,
         }
     }
 }

@@ -5,12 +5,14 @@
 
 use super::{Effect, Engine, LoadFailed, Scan, ScanId, ScanPage};
 use crate::time::Instant;
-use quorate_ring::NodeIndex;
+use quorate_ring::{NodeIndex, PartitionId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Something that wakes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Task {
+    /// Proofs that records can be settled.
+    Settle,
     /// Hints go home to a node.
     Handoff(NodeIndex),
     /// Owners compare their trees.
@@ -28,6 +30,10 @@ pub(super) enum Task {
 /// Who reads rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Reader {
+    /// What waits to be settled in a partition, for the batch with this number.
+    Settle(PartitionId, u64),
+    /// Which partitions have anything that waits to be settled.
+    SettleWalk,
     /// Hints for a node, on this pass over them.
     Handoff(NodeIndex, u64),
     /// A list of keys, by its number.
@@ -64,6 +70,12 @@ impl Background {
         }
     }
 
+    /// Lets a task sleep until `at`, whatever it slept for, or for ever.
+    pub(super) fn sleep(&mut self, at: Option<Instant>, task: Task) {
+        self.wakes.retain(|&(_, sleeping)| sleeping != task);
+        self.wakes.extend(at.map(|at| (at, task)));
+    }
+
     /// Lets a task sleep on.
     pub(super) fn cancel(&mut self, task: Task) {
         self.wakes.retain(|&(_, sleeping)| sleeping != task);
@@ -98,6 +110,7 @@ impl Engine {
             && let Some(task) = self.background.due(now)
         {
             match task {
+                Task::Settle => self.settle_tick(now),
                 Task::Handoff(node) => self.run_handoff(now, node),
                 Task::Exchange => self.run_exchanges(now),
                 Task::Greet => self.greet_again(now),
@@ -120,6 +133,8 @@ impl Engine {
     pub(super) fn scanned(&mut self, now: Instant, scan: ScanId, result: Result<ScanPage, LoadFailed>) {
         if let Some(reader) = self.background.scans.remove(&scan) {
             match reader {
+                Reader::Settle(partition, batch) => self.settle_page(now, partition, batch, result),
+                Reader::SettleWalk => self.settle_walked(now, result),
                 Reader::Handoff(node, pass) => self.hints_read(now, node, pass, result),
                 Reader::Exchange(listing) => self.listed(now, listing, result),
                 Reader::Scrub => self.scrubbed(now, result),

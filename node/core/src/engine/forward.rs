@@ -4,6 +4,7 @@
 //! rings pass a request to and fro; a second try at another owner is the client's to make, under the same request id.
 
 use super::{Engine, Op, OpId, Origin, RequestHandle, Timer};
+use crate::key::Key;
 use crate::message::{Forward, PeerMessage};
 use crate::request::{Code, Failure, Operation, Outcome, ReplicaReport, ReplicaState, Response, Role};
 use crate::time::Instant;
@@ -12,9 +13,17 @@ use quorate_ring::NodeIndex;
 /// A request that another node is carrying out for a client of ours.
 pub(super) struct ForwardOp {
     handle: RequestHandle,
+    key: Key,
     pub(super) to: NodeIndex,
     is_write: bool,
     deadline: Instant,
+}
+
+impl ForwardOp {
+    /// What it is about.
+    pub(super) fn key(&self) -> &Key {
+        &self.key
+    }
 }
 
 impl Engine {
@@ -51,6 +60,7 @@ impl Engine {
             id,
             Op::Forward(ForwardOp {
                 handle,
+                key: operation.key().clone(),
                 to,
                 is_write,
                 deadline,
@@ -84,6 +94,10 @@ impl Engine {
 
     pub(super) fn forward_deadline(&mut self, id: OpId) {
         if let Some(Op::Forward(op)) = self.ops.get(&id) {
+            if op.is_write {
+                // It may still arrive.
+                self.pending.sent(op.to, id.0, &op.key);
+            }
             self.peers.is_late(op.to);
         }
         let detail = "the node that had the request gave no answer in time".to_string();

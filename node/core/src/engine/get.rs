@@ -65,6 +65,11 @@ pub(super) struct GetOp {
 }
 
 impl GetOp {
+    /// What it is about.
+    pub(super) fn key(&self) -> &Key {
+        &self.key
+    }
+
     /// Whether an answer of `node` is still to come.
     pub(super) fn waits_for(&self, node: NodeIndex) -> bool {
         self.tally.owes(node) || self.write_back.as_ref().is_some_and(|w| w.waits_for(node))
@@ -349,7 +354,7 @@ impl Engine {
             .flat_map(WriteBack::owing)
             .filter(|&node| node != self.me)
         {
-            self.repairs.leave(node, id, &op.key);
+            self.pending.sent(node, id.0, &op.key);
         }
         Some(op)
     }

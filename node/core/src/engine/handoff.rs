@@ -253,6 +253,10 @@ impl Engine {
                 // To an owner the row says all by being there.
                 _ if owns => None,
                 Ok(Ok(stored)) if !stored.has_no_record() => Some(stored.encoded().clone()),
+                Err(LoadFailed::Corrupt) => {
+                    self.drop_hint(now, node, key, None);
+                    continue;
+                }
                 // It cannot be read now. The next pass looks again.
                 _ => continue,
             };

@@ -123,7 +123,7 @@ impl Engine {
     pub(super) fn found_corrupt(&mut self, now: Instant, place: Place) {
         match place {
             Place::Record(_) | Place::Hint(..) => self.with_place(now, place, Work::Heal(HealWork::Look)),
-            // A key that was forgotten here is queued again when its record is next changed or scrubbed.
+            // A key that was forgotten here is queued again when its record is next changed.
             Place::Settle(_) => _ = self.store_plain(place, None),
             Place::Peer(_) | Place::Dirty(..) | Place::Own => {}
         }
@@ -138,22 +138,14 @@ impl Engine {
         if self.gate.is_closed(now) {
             return false;
         }
-        match place {
-            Place::Record(_) => {
-                self.counters.corrupt_records += 1;
-                if failed == LoadFailed::Corrupt {
-                    self.effects.push_back(Effect::SetAside { place: place.clone() });
-                }
+        let is_record = matches!(place, Place::Record(_));
+        if is_record {
+            self.counters.corrupt_records += 1;
+            if failed == LoadFailed::Corrupt {
+                self.effects.push_back(Effect::SetAside { place: place.clone() });
             }
-            // Who owns the key, too, finds out with the target what it misses. What a fallback loses, the owners have to find out.
-            Place::Hint(target, key) => {
-                if self.owners(key).contains(&self.me) {
-                    self.mark_dirty(*target, self.config.ring.partition_of(key.token()));
-                }
-            }
-            _ => return false,
         }
-        true
+        is_record
     }
 
     /// Does healing's part with a row that is in memory.

@@ -94,6 +94,12 @@ impl Hints {
         self.targets.contains_key(&target)
     }
 
+    /// Whether there are any of the partition for the owner.
+    pub(super) fn are_for_partition(&self, target: NodeId, partition: PartitionId) -> bool {
+        let target = self.targets.get(&target);
+        target.is_some_and(|target| target.partitions.contains_key(&partition))
+    }
+
     fn change(&mut self, change: HintChange) {
         let HintChange {
             target,
@@ -276,6 +282,19 @@ impl Engine {
             // It will be delivered again.
             _ => {}
         }
+    }
+
+    /// A row of hints is damaged. An owner needs none of what was in it: that the row is there says that the other owner is behind. What a
+    /// fallback kept is gone, and so is the hint: others hold the write too, or it was not acknowledged.
+    pub(super) fn damaged_hint(&mut self, now: Instant, place: &Place, waiting: &mut Vec<Work>) -> Stored {
+        let is_owner = place.key().is_some_and(|key| self.owners(key).contains(&self.me));
+        let mut stored = Stored::empty();
+        stored.keep(self.wall_ms(now));
+        if !is_owner {
+            self.counters.corrupt_records += 1;
+            waiting.insert(0, Work::Hint(HintWork::Drop(None)));
+        }
+        stored
     }
 
     /// Merges what a coordinator sent for an owner that is away, if there is room.

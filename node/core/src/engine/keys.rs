@@ -9,7 +9,7 @@ use super::stored::Stored;
 use super::{Effect, Engine, LoadFailed, OpId, StoreTicket, acked, refused};
 use crate::bucket::Durability;
 use crate::key::Key;
-use crate::message::{Held, PeerMessage, Refusal, ReplicateReply};
+use crate::message::{Held, Objection, PeerMessage, Refusal, ReplicateReply};
 use crate::place::Place;
 use crate::planted;
 use crate::time::Instant;
@@ -61,6 +61,9 @@ impl Engine {
         let mut waiting = self.slots.dequeue(&mut slot);
         let stored = match result {
             Err(_) if planted::is(3) => Ok(Stored::empty()),
+            Err(LoadFailed::Corrupt | LoadFailed::Damaged) if matches!(place, Place::Hint(..)) => {
+                Ok(self.damaged_hint(now, &place, &mut waiting))
+            }
             Err(failed @ (LoadFailed::Corrupt | LoadFailed::Damaged)) if self.set_aside(now, &place, failed) => {
                 waiting.insert(0, Work::Heal(HealWork::Lose));
                 Ok(Stored::empty())
@@ -105,6 +108,14 @@ impl Engine {
                         list.push(Waiter::LocalAck(op));
                     }
                 }
+                Work::Weigh { check, at } => {
+                    let is_steady = slot.unsynced.is_none() && !stored.differs(&before);
+                    self.weigh(now, check, at, &key, Some((&mut stored, is_steady)));
+                }
+                Work::Settle(order) => {
+                    let is_steady = slot.unsynced.is_none() && !stored.differs(&before);
+                    self.settle(&order, &mut stored, is_steady);
+                }
                 Work::Read(op) => list.push(Waiter::LocalRead(op, stored.encoded().clone())),
                 Work::Merge { from, id, record, .. } => list.push(match place {
                     Place::Hint(..) => self.merge_hint(from, id, &key, &record, &mut stored),
@@ -122,8 +133,6 @@ impl Engine {
         }
         if stored.differs(&before) || was_lost {
             let change = match place {
-                // The length of a row that is damaged is not known.
-                Place::Hint(..) if was_lost => self.change_hint(now, &place, 1, &stored),
                 Place::Hint(..) => self.change_hint(now, &place, before.hint_bytes(), &stored),
                 _ => {
                     self.exchange.note_change(now, &place);
@@ -136,6 +145,7 @@ impl Engine {
                 place: place.clone(),
                 payload: (!stored.is_empty()).then(|| stored.payload()),
             });
+            self.settle_changed(&place, &mut stored);
         }
         if stored.is_incomplete() {
             self.heal(now, &key);
@@ -176,6 +186,7 @@ impl Engine {
                 Work::Merge { sync, .. } => *sync,
                 Work::Read(_) | Work::Fetch { .. } => false,
                 Work::Handoff { .. } | Work::Hint(_) | Work::Exchange(_) | Work::Heal(_) => true,
+                Work::Weigh { .. } | Work::Settle(_) => true,
             }
     }
 
@@ -250,6 +261,8 @@ impl Engine {
             Work::Read(op) => self.get_answer(now, op, self.me, Err(Refusal::ReadFailed)),
             Work::Merge { from, id, .. } => self.send_ack(now, from, id, Err(Refusal::ReadFailed)),
             Work::Fetch { from, id, .. } => self.send_held(from, id, Err(Refusal::ReadFailed)),
+            Work::Weigh { check, at } => self.weighed(check, at, Err(Some(Objection::Unreadable))),
+            Work::Settle(_) => {}
             Work::Handoff { from, id, .. } => self.answer_handoff(from, id, Err(Refusal::ReadFailed)),
             Work::Exchange(work) => self.exchange_unreadable(now, work),
             Work::Heal(work) => self.heal_unreadable(&work),

@@ -38,6 +38,7 @@ mod replica;
 mod restore;
 mod rules;
 mod scrub;
+mod settle;
 mod slots;
 mod stored;
 mod tally;
@@ -52,6 +53,7 @@ pub use io::{Effect, Input, LoadFailed, LoadId, RequestHandle, Scan, ScanId, Sca
 pub use memory::{Boot, MalformedNote, PeerState};
 pub use peers::PeerHealth;
 pub use scrub::ScrubProgress;
+pub use settle::SettleStatus;
 
 use crate::bucket::{BucketTable, Durability};
 use crate::key::Key;
@@ -76,6 +78,7 @@ use quorate_ring::{NodeId, NodeIndex, Ring};
 use rebuild::Rebuild;
 use repair::Repairs;
 use scrub::Scrub;
+use settle::Settling;
 use slots::{Slots, Work};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -139,6 +142,9 @@ pub struct Limits {
     /// Between the two rounds of the proof that a record can be settled. Longer than a connection's idle timeout, so that what a process
     /// that ended had sent has arrived or never will.
     pub settle_after: Duration,
+    /// How long a record waits before that proof begins, by the wall clock. Its overwritten writes are recognised when they are sent again until
+    /// it is settled, so for at least this long.
+    pub settle_age: Duration,
     /// Records that the scrub reads a second; 0: none.
     pub scrub_per_second: u32,
     /// From the beginning of one pass of the scrub to that of the next. The first begins after a sixtieth of this.
@@ -162,6 +168,7 @@ impl Default for Limits {
             exchange: true,
             exchange_every: Duration::from_secs(300),
             settle_after: Duration::from_secs(8),
+            settle_age: Duration::from_secs(60),
             scrub_per_second: 1000,
             scrub_every: Duration::from_secs(3600),
         }
@@ -274,6 +281,9 @@ pub struct Engine {
     trees: Trees,
     dirty: Dirty,
     background: Background,
+    settling: Settling,
+    /// The time of day at the present input, in milliseconds since 1970.
+    wall_ms: u64,
     hints: Hints,
     handoffs: Handoffs,
     pending: Pending,
@@ -314,6 +324,8 @@ impl Engine {
             trees: Trees::new(config.ring.partition_bits()),
             dirty: Dirty::default(),
             background: Background::default(),
+            settling: Settling::default(),
+            wall_ms: config.wall_ms,
             hints: Hints::default(),
             handoffs: Handoffs::default(),
             pending: Pending::default(),
@@ -334,6 +346,7 @@ impl Engine {
 
     /// Takes in one thing that happened at `now`.
     pub fn handle(&mut self, now: Instant, input: Input) {
+        self.wall_ms = self.config.wall_ms.saturating_add(now.0 / 1000);
         self.peers.tick(now);
         match input {
             Input::Request {
@@ -365,6 +378,7 @@ impl Engine {
         self.fire(now);
         self.fire_slow(now);
         self.run_tasks(now);
+        self.settle_go_on(now);
     }
 
     /// The next thing to do, if there is one.
@@ -391,6 +405,11 @@ impl Engine {
     /// Takes in a stored leaf of a Merkle tree: its first token, its n and its hash. For the start of a node, before the first input.
     pub fn restore_leaf(&mut self, token: u64, n: u8, sum: u64) {
         self.trees.restore(token, n, sum);
+    }
+
+    /// The newest store that something waits to be durable. Later ones may be synced at leisure.
+    pub fn sync_wanted(&self) -> StoreTicket {
+        self.slots.wanted()
     }
 
     /// The leaves that have changed since this was last asked: first token, n, hash. They belong into the batch of the stores that came out
@@ -447,6 +466,7 @@ impl Engine {
         if !self.memory.accepts(from) {
             return;
         }
+        self.settle_overhear(&message);
         match message {
             PeerMessage::Replicate(m) => self.replicate(now, from, m),
             PeerMessage::Fetch(m) => self.fetch(now, from, m),
@@ -468,8 +488,12 @@ impl Engine {
             }
             PeerMessage::ForwardReply(m) => {
                 self.peers.heard_of(from);
+                self.pending.answered(from, m.id);
                 self.forward_answer(from, OpId(m.id), m.response);
             }
+            PeerMessage::SettleAsk(m) => self.settle_asked(now, from, m),
+            PeerMessage::SettleReply(m) => self.settle_answer(now, from, m),
+            PeerMessage::Reap(m) => self.settle_proved(now, from, m),
             PeerMessage::StoreHint(m) => self.store_hint(now, from, m),
             PeerMessage::FetchHint(m) => self.fetch_hint(now, from, m),
             PeerMessage::Handoff(m) => self.handoff(now, from, m),
@@ -485,11 +509,8 @@ impl Engine {
                     self.pull_reply(now, from, m);
                 }
             }
-            // Each comes to its own place with what it is for.
-            PeerMessage::Greeting(_)
-            | PeerMessage::SettleAsk(_)
-            | PeerMessage::SettleReply(_)
-            | PeerMessage::Reap(_) => {}
+            // It was taken in above.
+            PeerMessage::Greeting(_) => {}
         }
     }
 
@@ -503,7 +524,6 @@ impl Engine {
             Some(Op::Forward(_)) => {}
             None => {
                 self.pending.answered(from, id.0);
-                self.repairs.answered(from, id);
             }
         }
     }
@@ -600,7 +620,6 @@ impl Engine {
 
     /// The connection to a node is gone: it owes nothing any more.
     fn lose(&mut self, now: Instant, node: NodeIndex) {
-        self.repairs.lost(node);
         self.pending.lost(node);
         self.handoffs.lost(node);
         let waiting: Vec<OpId> = self

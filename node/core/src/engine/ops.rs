@@ -6,6 +6,7 @@
 use super::forward::ForwardOp;
 use super::get::GetOp;
 use super::put::{PutOp, TailOp};
+use crate::key::Key;
 use bytes::Bytes;
 use quorate_ring::NodeIndex;
 use std::collections::BTreeMap;
@@ -31,6 +32,16 @@ impl Op {
             Op::Tail(op) => op.tally.owes(node),
             Op::Get(op) => op.waits_for(node),
             Op::Forward(op) => op.to == node,
+        }
+    }
+
+    /// The key that it is about.
+    pub(super) fn key(&self) -> &Key {
+        match self {
+            Op::Put(op) => op.key(),
+            Op::Tail(op) => &op.key,
+            Op::Get(op) => op.key(),
+            Op::Forward(op) => op.key(),
         }
     }
 

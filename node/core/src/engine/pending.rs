@@ -7,7 +7,6 @@
 //!
 //! Bounded: of a peer that owes very many answers no keys are kept beyond that, and anything may be under way to it.
 
-use super::{Engine, Op};
 use crate::key::Key;
 use quorate_ring::NodeIndex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,24 +46,9 @@ impl Pending {
         self.beyond.remove(&node);
     }
 
-    fn may_hold(&self, key: &Key) -> bool {
+    /// Whether a write of the key may still be on its way somewhere.
+    pub(super) fn may_hold(&self, key: &Key) -> bool {
         !self.beyond.is_empty() || self.peers.values().any(|keys| keys.values().any(|k| k == key))
-    }
-}
-
-impl Engine {
-    /// Whether this node keeps a hint in the key's partition, or has sent a write of the key that is not answered, over a connection that is still
-    /// there. Then the key must not be settled.
-    pub(super) fn stands_against(&self, key: &Key) -> bool {
-        let owes = |op: &Op| match op {
-            Op::Put(op) => op.key() == key && op.tally.owing().any(|node| node != self.me),
-            Op::Tail(op) => op.key == *key && op.tally.owing().any(|node| node != self.me),
-            Op::Get(_) | Op::Forward(_) => false,
-        };
-        self.hints_in(self.config.ring.partition_of(key.token()))
-            || self.pending.may_hold(key)
-            || self.repairs.keys().any(|k| k == key)
-            || self.ops.iter().any(|(_, op)| owes(op))
     }
 }
 

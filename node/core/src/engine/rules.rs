@@ -5,10 +5,11 @@
 //! coordinators at once may leave a record over its limits, and the next write has to resolve it.
 
 use super::Engine;
+use super::settle::SKEW_MS;
 use super::tally::{Quorum, Tally};
 use crate::bucket::{BlindWrites, BucketProperties, Durability};
 use crate::key::Key;
-use crate::record::{Content, MalformedRecord, Record};
+use crate::record::{Content, MalformedRecord, Record, Sibling};
 use crate::request::{
     Code, Failure, Outcome, QuorumKind, ReadOptions, ReplicaReport, ReplicaState, Role, WriteOptions,
 };
@@ -153,23 +154,38 @@ impl From<MalformedRecord> for Refused {
     }
 }
 
-/// What the write replaces: what its client has seen or, for a blind write, what the bucket's policy says.
+/// What the write replaces: what its client has seen or, for a blind write, what the bucket's policy says. And what has surely expired, as it replaces
+/// deletes: by more than clocks may differ, since a node whose clock is ahead must not replace what others still show.
 pub(super) fn covered(
     properties: &BucketProperties,
     seen: Option<&Seen>,
     retry: bool,
     record: &Record,
+    wall_ms: u64,
 ) -> Result<Seen, Refused> {
-    match (seen, properties.blind_writes) {
-        (Some(seen), _) => Ok(seen.clone()),
-        (None, BlindWrites::Require) if record.values().next().is_some() => {
+    let mut covered = match (seen, properties.blind_writes) {
+        (Some(seen), _) => seen.clone(),
+        (None, BlindWrites::Require) if record.siblings().iter().any(|s| s.is_live(wall_ms)) => {
             let detail =
                 "the key holds a value and this bucket takes no blind writes: read it, and send back its context";
-            Err(Refused::Because(Failure::not_applied(Code::ContextRequired, detail)))
+            return Err(Refused::Because(Failure::not_applied(Code::ContextRequired, detail)));
         }
         // A retry may come long after its first try, and must not cover what was written in between.
-        (None, BlindWrites::Replace) if !retry => Ok(Seen::all_of(record)),
-        (None, _) => Ok(Seen::default()),
+        (None, BlindWrites::Replace) if !retry => Seen::all_of(record),
+        (None, _) => Seen::default(),
+    };
+    let expired = |s: &&Sibling| s.expires_ms > 0 && s.expires_ms.saturating_add(SKEW_MS) <= wall_ms;
+    for sibling in record.siblings().iter().filter(expired) {
+        covered.context.insert(sibling.dot);
+    }
+    Ok(covered)
+}
+
+/// When a value that is written now expires, in milliseconds since 1970; 0 for never.
+pub(super) fn expires_ms(properties: &BucketProperties, content: &Content, wall_ms: u64) -> u64 {
+    match properties.ttl_seconds {
+        Some(seconds) if !content.is_tombstone() => wall_ms.saturating_add(1000 * u64::from(seconds)),
+        _ => 0,
     }
 }
 

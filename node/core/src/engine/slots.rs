@@ -14,6 +14,7 @@ use super::exchange::{RowWaiter, RowWork};
 use super::heal::{HealWaiter, HealWork};
 use super::hints::{HintChange, HintWork};
 use super::memory::Boot;
+use super::settle::Order;
 use super::stored::Stored;
 use super::{LoadId, OpId};
 use crate::message::{Held, Refusal};
@@ -61,6 +62,15 @@ pub(super) enum Work {
         /// Hash of what it has.
         have: Option<u64>,
     },
+    /// Look whether anything stands against settling it.
+    Weigh {
+        /// For which check.
+        check: u64,
+        /// As which of its records.
+        at: u16,
+    },
+    /// Settle it, if it is still what was proved.
+    Settle(Box<Order>),
     /// A part of an exchange.
     Exchange(RowWork),
     /// A part of healing a record that was lost.
@@ -73,6 +83,8 @@ impl Work {
         match self {
             Work::Merge { .. } | Work::Handoff { .. } | Work::Exchange(RowWork::Absorb { .. }) | Work::Heal(_) => true,
             Work::Coordinate(_) | Work::Read(_) | Work::Fetch { .. } | Work::Exchange(_) | Work::Hint(_) => false,
+            // What is incomplete is refused.
+            Work::Weigh { .. } | Work::Settle(_) => false,
         }
     }
 }
@@ -122,6 +134,8 @@ pub(super) struct Slots {
     syncing: VecDeque<Syncing>,
     next_load: u64,
     next_ticket: u64,
+    /// The newest store that somebody waits for.
+    wanted: StoreTicket,
     /// Work that waits for loads, and waiters for stores.
     queued: usize,
 }
@@ -256,10 +270,18 @@ impl Slots {
             Some(entry) => {
                 entry.waiters.extend(waiters);
                 self.queued += count;
+                if count > 0 {
+                    self.wanted = self.wanted.max(ticket);
+                }
                 None
             }
             None => Some(waiters),
         }
+    }
+
+    /// The newest store that somebody waits for.
+    pub(super) fn wanted(&self) -> StoreTicket {
+        self.wanted
     }
 
     /// The next store that is durable now that all up to `upto` are. Its slot leaves memory if that was the last.

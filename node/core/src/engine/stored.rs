@@ -16,6 +16,7 @@
 //!
 //! Records are decoded only when somebody looks inside. Most reads by other coordinators compare a hash of the bytes and are done.
 
+use super::settle::Want;
 use crate::dot::Actor;
 use crate::key::Key;
 use crate::record::{MalformedRecord, Record};
@@ -33,6 +34,8 @@ pub(super) struct Stored {
     mark: Option<Actor>,
     encoded: Bytes,
     decoded: Option<Record>,
+    /// What the record asked for before it was changed; `None` while it is as it was loaded.
+    want: Option<Want>,
     /// When it became a hint, by the wall clock; `None` for what is none, and for a hint that is not there.
     since_ms: Option<u64>,
     /// There was more, which is lost.
@@ -51,6 +54,7 @@ impl Stored {
             mark: None,
             encoded: record.encode(),
             decoded: Some(record),
+            want: None,
             since_ms: None,
             incomplete: false,
         }
@@ -78,6 +82,7 @@ impl Stored {
             mark,
             encoded: payload.slice(length + 1..),
             decoded: None,
+            want: None,
             since_ms,
             incomplete,
         })
@@ -141,6 +146,7 @@ impl Stored {
             mark: self.mark,
             encoded: self.encoded.clone(),
             decoded: None,
+            want: self.want,
             since_ms: self.since_ms,
             incomplete: self.incomplete,
         }
@@ -197,6 +203,7 @@ impl Stored {
 
     /// Changes the record, and the mark with it.
     pub(super) fn replace(&mut self, record: Record, mark: Option<Actor>) {
+        self.note_want();
         self.encoded = record.encode();
         self.decoded = Some(record);
         self.mark = mark;
@@ -209,11 +216,26 @@ impl Stored {
         }
         let incoming = Record::decode(encoded)?;
         let mut merged = self.record()?.clone();
+        self.note_want();
         merged.merge(&incoming);
         merged.settle_retries();
         let before = std::mem::replace(&mut self.encoded, merged.encode());
         self.decoded = Some(merged);
         Ok(before != self.encoded)
+    }
+
+    /// What the record asks for now, and what it asked for when this was last asked, or when it was loaded.
+    pub(super) fn wants(&mut self) -> (Want, Want) {
+        let now = self.record().map_or(Want::Nothing, Want::of);
+        let before = self.want.replace(now).unwrap_or(now);
+        (before, now)
+    }
+
+    /// Takes note of what the record asks for before it is changed for the first time.
+    fn note_want(&mut self) {
+        if self.want.is_none() {
+            self.want = Some(self.record().map_or(Want::Nothing, Want::of));
+        }
     }
 }
 

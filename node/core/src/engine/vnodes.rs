@@ -71,6 +71,11 @@ impl Vnodes {
         Ok(Dot { actor, counter })
     }
 
+    /// Whether a life is one of this node's, and goes on. One that does not, or never was, never will.
+    pub(super) fn is_living(&self, life: u64) -> bool {
+        self.living.values().any(|vnode| vnode.life == life)
+    }
+
     /// Ends a vnode's life: its next write is under a new actor.
     pub(super) fn retire(&mut self, partition: PartitionId) {
         self.living.remove(&partition);

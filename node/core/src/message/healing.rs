@@ -176,7 +176,7 @@ pub struct PullReply {
     pub whole: bool,
 }
 
-/// A record that may be settled: its key, and the hash of its canonical bytes.
+/// A record that may be settled: its key, the hash of its canonical bytes, and what is to go.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Candidate {
     /// The record's name.
@@ -184,15 +184,55 @@ pub struct Candidate {
     /// Hash of its canonical bytes.
     #[serde(with = "postcard::fixint::le")]
     pub hash: u64,
+    /// The lives whose actors leave its context. None: nothing in the record is live, and all of it goes.
+    pub retire: Vec<u64>,
+}
+
+/// Which of the two rounds of the proof.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SettleRound {
+    /// From now on the member watches these records.
+    First,
+    /// Nothing has come in between.
+    Second,
 }
 
 /// An owner asks every member whether anything stands against settling these records.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SettleAsk {
-    /// The sender's number for it.
+    /// The sender's number for the batch, the same in both rounds.
     pub id: u64,
+    /// Which round.
+    pub round: SettleRound,
     /// The records.
     pub candidates: Vec<Candidate>,
+}
+
+/// What stands against settling a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Objection {
+    /// An owner holds another record.
+    Differs,
+    /// An owner has not synced it.
+    Unsynced,
+    /// An owner cannot read it.
+    Unreadable,
+    /// An owner has lost its memory and has not read everything again.
+    Rebuilding,
+    /// A value in it has not expired yet by an owner's clock.
+    NotExpired,
+    /// A request for the key is under way, or something that was sent for it has not been answered.
+    UnderWay,
+    /// A member keeps a hint.
+    Hint,
+    /// A life that should have ended goes on.
+    Living,
+    /// Between the rounds something came, or they were too close together, or the member has started anew.
+    NotWatched,
+    /// The member has too much else to do.
+    Busy,
+    /// A member is away, or did not answer in time.
+    Away,
 }
 
 /// The answer to a [`SettleAsk`].
@@ -200,13 +240,19 @@ pub struct SettleAsk {
 pub struct SettleReply {
     /// The number of the [`SettleAsk`].
     pub id: u64,
-    /// Positions of those against which something stands here.
-    pub refused: Vec<u16>,
+    /// Its round.
+    pub round: SettleRound,
+    /// Positions of those against which something stands here, and what.
+    pub refused: Vec<(u16, Objection)>,
+    /// Those of the lives to be retired that go on here.
+    pub living: Vec<u64>,
 }
 
-/// It is proved: owners drop these records, each only if it still has this hash.
+/// It is proved: owners settle these records, each only if it still has this hash and nothing came since the second round.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reap {
+    /// The number of the [`SettleAsk`]s.
+    pub id: u64,
     /// The records.
     pub candidates: Vec<Candidate>,
 }

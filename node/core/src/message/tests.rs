@@ -195,7 +195,20 @@ fn healing() -> Vec<PeerMessage> {
     let candidates = vec![Candidate {
         key: key(),
         hash: u64::MAX,
+        retire: vec![7, u64::MAX],
     }];
+    let settle_ask = |round| {
+        let candidates = candidates.clone();
+        PeerMessage::SettleAsk(SettleAsk { id, round, candidates })
+    };
+    let settle_reply = |objection| {
+        PeerMessage::SettleReply(SettleReply {
+            id,
+            round: SettleRound::Second,
+            refused: vec![(0, objection)],
+            living: vec![u64::MAX],
+        })
+    };
     let entry = KeyEntry {
         key: key(),
         hash: 1,
@@ -263,12 +276,11 @@ fn healing() -> Vec<PeerMessage> {
             result: Ok(record),
             whole: true,
         }),
-        PeerMessage::SettleAsk(SettleAsk {
-            id,
-            candidates: candidates.clone(),
-        }),
-        PeerMessage::SettleReply(SettleReply { id, refused: vec![0] }),
-        PeerMessage::Reap(Reap { candidates }),
+        settle_ask(SettleRound::First),
+        settle_ask(SettleRound::Second),
+        settle_reply(Objection::Differs),
+        settle_reply(Objection::Away),
+        PeerMessage::Reap(Reap { id, candidates }),
     ]
 }
 

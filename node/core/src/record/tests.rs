@@ -56,6 +56,8 @@ fn records_of(steps: &[Step]) -> Vec<Record> {
                 let mut sibling = sibling(dot, request, content(value));
                 // Often the same, so that there are retries, too.
                 sibling.basis = seen.basis() % 2;
+                // A retry elsewhere expires at another time.
+                sibling.expires_ms = dot.counter % 3 * 1000 * u64::from(value);
                 replicas[at].write(&seen, sibling);
                 at
             }
@@ -110,6 +112,7 @@ fn sibling(dot: Dot, request: RequestId, content: Content) -> Sibling {
         request,
         basis: 0,
         content,
+        expires_ms: 0,
     }
 }
 
@@ -226,5 +229,6 @@ proptest! {
     fn rubbish_never_panics(bytes in vec(any::<u8>(), 0..64)) {
         let _ = Record::decode(&bytes);
         let _ = Record::decode(&[&[RECORD_FORMAT][..], &bytes].concat());
+        let _ = Record::decode(&[&[EXPIRING_FORMAT][..], &bytes].concat());
     }
 }

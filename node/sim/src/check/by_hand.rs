@@ -141,6 +141,7 @@ impl ByHand {
                     request: write.request,
                     basis: 0,
                     content,
+                    expires_ms: 0,
                 },
             );
         }

@@ -143,6 +143,7 @@ mod tests {
                 request: id(unique),
                 basis: 0,
                 content: value(),
+                expires_ms: 0,
             },
         );
     }

@@ -146,6 +146,21 @@ fn counters(encoder: &mut DescriptorEncoder<'_>, status: &NodeStatus) -> fmt::Re
             counters.leaves_corrected,
         ),
         (
+            "read_repairs_skipped",
+            "Read repairs that were left to exchanges",
+            counters.read_repairs_skipped,
+        ),
+        (
+            "exchange_records_too_large",
+            "Records that exchanges left out because they are too large to be sent",
+            counters.exchange_too_large,
+        ),
+        (
+            "peers_refused",
+            "Connections to peers that stood over an older copy of their data directory",
+            counters.peers_refused,
+        ),
+        (
             "peers_slowed",
             "Times that a peer was found slow and routed round",
             counters.peers_slowed,

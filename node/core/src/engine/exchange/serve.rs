@@ -54,7 +54,8 @@ impl Engine {
             return Ok(TreeAnswer::Same);
         }
         self.exchange.in_sync.remove(&(from, tree));
-        if self.serves(now, tree).is_some_and(|node| node != from) {
+        let is_taken = self.serves(now, tree).is_some_and(|node| node != from);
+        if is_taken || (!self.is_rebuilding(from) && self.hints_go_first(now, from, tree.partition)) {
             return Err(Refusal::Overloaded);
         }
         if let Some(session) = self.exchange.sessions.get(&tree) {
@@ -97,16 +98,15 @@ impl Engine {
     ) -> Result<(), Refusal> {
         let is_sound = leaves.is_sorted_by(|a, b| a < b)
             && leaves.last().is_some_and(|&last| usize::from(last) < BRANCHES * LEAVES);
-        let for_peer = |lister: &Lister| matches!(lister, Lister::Peer(node, _) if *node == from);
-        let listings = self.exchange.listings.values();
         if !is_sound {
             return Err(Refusal::Malformed);
-        } else if listings.filter(|(lister, _)| for_peer(lister)).count() >= LISTS_MAX {
+        } else if self.exchange.lists.for_peer(from) >= LISTS_MAX {
             return Err(Refusal::Overloaded);
         }
         self.keep_for(now, from, tree);
         let listing = Listing::new(Leaves { tree, at: leaves }, after, ANSWER_BYTES_MAX);
-        self.list(now, Lister::Peer(from, id), listing);
+        self.list(Lister::Peer(from, id), listing);
+        self.wake_exchange(now);
         Ok(())
     }
 

@@ -50,6 +50,8 @@ pub(super) struct Disk {
     pub(super) aside: Vec<Place>,
     /// The one record that cannot be read.
     pub(super) fails_loads_of: Option<Key>,
+    /// Hints are damaged.
+    pub(super) corrupts_hints: bool,
     /// How many stores it was asked for, notes not counted.
     pub(super) stores: usize,
 }
@@ -443,6 +445,7 @@ impl Cluster {
         let is_lost = matches!(place, Place::Record(key) if disk.fails_loads_of.as_ref() == Some(key));
         let result = match disk.fails_loads || is_lost {
             true => Err(LoadFailed::Unreadable),
+            false if disk.corrupts_hints && matches!(place, Place::Hint(..)) => Err(LoadFailed::Corrupt),
             false if disk.corrupt.contains(place) => Err(LoadFailed::Corrupt),
             false => Ok(disk.applied.get(place).cloned()),
         };
@@ -469,6 +472,10 @@ impl Cluster {
         let mut rows: Vec<(Key, Result<Bytes, LoadFailed>)> = rows.collect();
         let done = rows.len() <= what.rows_max;
         rows.truncate(what.rows_max);
+        let is_damaged = disk.corrupts_hints && matches!(what.rows, ScanRows::Hints(_));
+        if is_damaged {
+            rows.iter_mut().for_each(|row| row.1 = Err(LoadFailed::Corrupt));
+        }
         let result = match disk.fails_loads {
             true => Err(LoadFailed::Unreadable),
             false if disk.hits_damage(what) => Err(LoadFailed::Damaged),
@@ -583,6 +590,12 @@ impl Cluster {
     /// The bytes of the record on a node's disk, with its mark.
     pub(super) fn record_bytes(&self, node: usize) -> &[u8] {
         &self.disks[node].applied[&Place::Record(key())]
+    }
+
+    /// Whether no node has anything of any key: no record, hint or row of a queue.
+    pub(super) fn is_empty(&self) -> bool {
+        let mut rows = self.disks.iter().flat_map(|disk| disk.applied.keys());
+        rows.all(|place| place.key().is_none())
     }
 
     /// Nothing is under way any more, and nobody waits for a timer.

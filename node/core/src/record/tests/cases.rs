@@ -50,7 +50,7 @@ fn a_record_out_of_form_is_refused() {
     }
     assert!(Record::decode(&[]).is_err());
     let mut newer = Record::default().encode().to_vec();
-    newer[0] = RECORD_FORMAT + 1;
+    newer[0] = EXPIRING_FORMAT + 1;
     let error = Record::decode(&newer).unwrap_err();
     assert!(error.to_string().contains("newer"), "{error}");
 }
@@ -252,4 +252,68 @@ fn tries_with_different_contexts_are_different_writes_and_none_is_lost() {
 
 fn dots(record: &Record) -> Vec<Dot> {
     record.siblings().iter().map(|s| s.dot).collect()
+}
+
+/// A record with a sibling for each time at which one expires.
+fn expiring(times: &[u64]) -> Record {
+    let mut record = Record::default();
+    for (at, &expires_ms) in (1..).zip(times) {
+        let mut sibling = sibling(dot(1, at), request(at), content(1));
+        sibling.expires_ms = expires_ms;
+        record.write(&Seen::default(), sibling);
+    }
+    record
+}
+
+#[test]
+fn only_records_in_which_something_expires_have_the_other_form() {
+    assert_eq!(expiring(&[0, 0]).encode()[0], RECORD_FORMAT);
+    let record = expiring(&[0, 7]);
+    let bytes = record.encode();
+    assert_eq!(bytes[0], EXPIRING_FORMAT);
+    assert_eq!(Record::decode(&bytes).unwrap(), record);
+    let plain = expiring(&[0, 0]).encode();
+    assert_eq!(bytes[1..plain.len()], plain[1..], "the times follow behind");
+    for times in [&[0u64, 0][..], &[1], &[1, 2, 3], &[]] {
+        let times = postcard::to_stdvec(times).unwrap();
+        let bytes = [&[EXPIRING_FORMAT], &plain[1..], &times].concat();
+        assert!(Record::decode(&bytes).is_err(), "{times:?}");
+    }
+}
+
+#[test]
+fn a_record_ends_when_its_last_value_does() {
+    assert_eq!(expiring(&[5, 7, 6]).ends_ms(), Some(7));
+    assert_eq!(expiring(&[5, 0]).ends_ms(), None);
+    let mut record = expiring(&[5]);
+    record.write(&Seen::default(), sibling(dot(2, 1), request(9), Content::Tombstone));
+    assert_eq!(record.ends_ms(), Some(5));
+    record.write(
+        &Seen::all_of(&record.clone()),
+        sibling(dot(2, 2), request(10), Content::Tombstone),
+    );
+    assert_eq!(record.ends_ms(), Some(0));
+    let record = expiring(&[5]);
+    assert!(record.siblings()[0].is_live(4) && !record.siblings()[0].is_live(5));
+}
+
+#[test]
+fn retiring_drops_lives_without_siblings_and_no_others() {
+    let mut record = Record::default();
+    for life in [1, 2, 3] {
+        let everything = Seen::all_of(&record);
+        record.write(&everything, sibling(dot(life, 1), request(life), content(1)));
+    }
+    record.context.insert(dot(4, 7));
+    assert_eq!(record.idle_lives(), [1, 2, 4]);
+    let before = record.clone();
+    assert_eq!(record.retire(&[2, 3, 4, 5]), 2);
+    assert_eq!(record.context.lives(), [1, 3]);
+    assert_eq!(dots(&record), [dot(3, 1)]);
+    assert!(record.is_canonical());
+    assert_eq!(
+        merged(&record, &before),
+        before,
+        "it is the same record with less of the past"
+    );
 }
