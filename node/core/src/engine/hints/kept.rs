@@ -65,6 +65,12 @@ impl Hints {
         self.targets.contains_key(&target)
     }
 
+    /// Whether there are any of the partition for the owner.
+    pub(in crate::engine) fn are_for_partition(&self, target: NodeId, partition: PartitionId) -> bool {
+        let target = self.targets.get(&target);
+        target.is_some_and(|target| target.partitions.contains_key(&partition))
+    }
+
     /// Whether there are any for keys of the partition.
     pub(super) fn are_in(&self, partition: PartitionId) -> bool {
         let mut targets = self.targets.values();

@@ -401,6 +401,7 @@ fn a_node_that_makes_as_many_lists_for_a_peer_as_it_does_says_so() {
         cluster.input(0, Input::Message { from, message });
     }
     cluster.run();
+    cluster.advance(Duration::from_millis(5));
     let refused = |m: &PeerMessage| match m {
         PeerMessage::TreeReply(TreeReply { id, result }) => (*id, result.as_ref().err().copied()),
         other => panic!("{other:?}"),
