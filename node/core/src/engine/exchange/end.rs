@@ -4,13 +4,16 @@
 //! which the node with the smaller index begins.
 
 use super::schedule::{Class, Entry};
-use super::session::{End, Session};
+use super::session::{End, Phase, Session};
 use super::{BUSY_AFTER, FAILED_AFTER, FOLLOW_UP_AFTER, Lister, PAUSE_MAX};
 use crate::engine::Engine;
 use crate::time::Instant;
 use crate::tree::TreeId;
 use quorate_ring::NodeIndex;
 use std::time::Duration;
+
+/// How often a pair is looked at again though no record differed: under a steady load there is always some write on its way.
+const LOOKS_MAX: u32 = 3;
 
 impl Engine {
     /// Ends sessions that have waited too long.
@@ -77,7 +80,9 @@ impl Engine {
         } = session.entry;
         let limits = &self.config.limits;
         let grown = |pause: Duration, times: u32| (pause * (1 << times.min(6))).min(PAUSE_MAX);
-        let looks_again = ended.differing > 0 || (ended.skipped > 0 && follow_ups == 0);
+        // Where the roots differed the peer, too, waits to hear that they do not any more, even if all that differed was a write on its way.
+        let was_equal = matches!(session.phase, Phase::Root { .. });
+        let looks_again = ended.differing > 0 || (!was_equal && follow_ups < LOOKS_MAX);
         let failed = end == End::Failed || ended.failed > 0;
         let (pause, failures, follow_ups) = match end {
             End::Busy => (grown(BUSY_AFTER, failures.min(3)), failures + 1, follow_ups),
