@@ -15,6 +15,7 @@ mod expiry;
 mod fallbacks;
 mod forwards;
 mod handoff;
+mod heals;
 mod hints;
 mod memory;
 mod peers;
