@@ -141,6 +141,17 @@ impl Disk {
         Some(ticket)
     }
 
+    /// The directory of a node that has been started before, and holds nothing: as it is when all of a cluster is founded together.
+    pub(crate) fn found(&mut self) {
+        let boot = Boot {
+            generation: 0,
+            is_new: false,
+        };
+        self.stage(&Place::Own, Some(&boot.note()));
+        let stored = self.store.apply(&mut self.batch).and_then(|()| self.store.sync());
+        debug_assert!(stored.is_ok(), "a disk takes a note at a start");
+    }
+
     /// Begins a start of the directory: its generation is on disk before anything else happens.
     pub(crate) fn boot(&mut self) -> Boot {
         let RowName { token, key, .. } = Place::Own.row();
