@@ -216,12 +216,6 @@ impl Disk {
         self.store.rot(column, row.token, &row.key, bit);
     }
 
-    /// Whether a column has no rows.
-    pub(crate) fn is_empty(&self, column: Column) -> bool {
-        let page = self.store.scan(column, 0..=u64::MAX, None, ScanLimit::rows(1));
-        page.is_ok_and(|page| page.rows.is_empty())
-    }
-
     /// All rows of a column.
     pub(crate) fn rows(&self, column: Column) -> Vec<ScanRow> {
         self.store.rows(column)
