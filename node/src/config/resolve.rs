@@ -280,6 +280,7 @@ fn healing(source: &Source<'_>, raw: Option<&Spanned<Healing>>) -> Result<Healin
             IDLE_TIMEOUT.as_secs() + 1,
             86_400,
         ),
+        ("settle_age_s", healing.settle_age_s, 0, 86_400),
         ("scrub_per_second", healing.scrub_per_second.into(), 1, 1_000_000),
     ];
     match bounds.iter().find(|(_, value, min, max)| value < min || value > max) {
