@@ -377,6 +377,7 @@ impl Inner {
             Effect::Load { load, place } => self.load(load, &place),
             Effect::Scan { scan, what } => self.scan(scan, &what),
             Effect::Store { ticket, place, payload } => self.store(ticket, place, payload),
+            Effect::SetAside { place } => self.set_aside(&place),
             Effect::Rebuild { reason } => rebuild::start_over(self.storage.path(), &reason),
         }
     }
@@ -394,6 +395,16 @@ impl Inner {
             }
         }
         self.stores.push((ticket, place));
+    }
+
+    /// Moves a corrupt record to where only people find it, in the batch of this burst.
+    fn set_aside(&mut self, place: &Place) {
+        if let Place::Record(key) = place {
+            let RowName { token, key: name, .. } = place.row();
+            tracing::error!(%key, "a record does not fit its checksum: it is set aside, and read again from the other owners");
+            self.batch.set_aside(token, &name);
+            self.cache.remove(key);
+        }
     }
 
     /// Reads rows in order. What this burst has stored is applied first, so that it is seen.

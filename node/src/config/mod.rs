@@ -155,6 +155,8 @@ pub struct Healing {
     pub settle_age_s: u64,
     /// Between the two rounds of that proof, in seconds; more than the idle timeout of connections.
     pub settle_after_s: u64,
+    /// How long a delete waits before that proof begins, in seconds: for at least so long a retry of what it covered is recognised.
+    pub settle_age_s: u64,
     /// Records that the scrub reads a second.
     pub scrub_per_second: u32,
 }
@@ -171,6 +173,7 @@ impl Default for Healing {
             repairs_per_second: engine.repairs_per_second,
             settle_age_s: engine.settle_age.as_secs(),
             settle_after_s: engine.settle_after.as_secs(),
+            settle_age_s: engine.settle_age.as_secs(),
             scrub_per_second: engine.scrub_per_second,
         }
     }
@@ -332,6 +335,7 @@ impl NodeConfig {
             exchange_every: Duration::from_secs(self.healing.exchange_every_s),
             settle_age: Duration::from_secs(self.healing.settle_age_s),
             settle_after: Duration::from_secs(self.healing.settle_after_s),
+            settle_age: Duration::from_secs(self.healing.settle_age_s),
             scrub_per_second: self.healing.scrub_per_second,
             ..engine::Limits::default()
         }

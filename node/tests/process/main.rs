@@ -14,6 +14,7 @@ mod cli;
 mod config;
 mod examples;
 mod faults;
+mod healing;
 mod hostile;
 mod http;
 mod readme;

@@ -19,6 +19,8 @@ pub(super) enum Task {
     Exchange,
     /// Greets peers again that may not have heard it.
     Greet,
+    /// Reads records again that were lost.
+    Heal,
     /// Notes again that everything is rebuilt.
     NoteRebuilt,
 }
@@ -101,6 +103,7 @@ impl Engine {
                 Task::Handoff(node) => self.run_handoff(now, node),
                 Task::Exchange => self.run_exchanges(now),
                 Task::Greet => self.greet_again(now),
+                Task::Heal => self.run_heals(now),
                 Task::NoteRebuilt => self.note_rebuilt(),
             }
         }

@@ -11,7 +11,7 @@
 //! not go on until the roots are equal: under load they differ at any moment, by the writes that are on their way. One that found something
 //! is followed by another a little later, to see whether that was all.
 //!
-//! `schedule` says when which pair is due, `session` is one exchange, `keys` lists and compares, `ship` moves records, `serve` answers,
+//! `schedule` says when which pair is due, `session` is one exchange, `page` one page of its keys, `end` what becomes of it, `keys` lists and compares, `ship` moves records, `serve` answers,
 //! `pace` keeps it from getting in the way of clients. All that is shipped has been synced where it comes from, and is merged where it goes: an
 //! exchange that breaks off, or runs twice, does no harm.
 //!
@@ -19,15 +19,17 @@
 //! once would be sent the same records twice. Dynamo paper, section 4.7. Rejected: exchanging in both roles at once, which halves the messages and
 //! needs an agreement on who ships what.
 
+mod end;
+mod hinted;
 mod keys;
 mod list;
 mod pace;
+mod page;
 mod schedule;
 mod serve;
 mod session;
 mod ship;
 mod status;
-mod wanted;
 
 pub(super) use ship::{RowWaiter, RowWork};
 pub use status::{ExchangePhase, ExchangeStatus, LastExchange, RunningExchange};
@@ -37,8 +39,7 @@ use super::background::Task;
 use crate::place::Place;
 use crate::time::Instant;
 use crate::tree::TreeId;
-use keys::Listing;
-use list::Lister;
+use list::{Lister, Lists};
 use pace::{Pace, Recent};
 use quorate_ring::{NodeId, NodeIndex, PartitionId};
 use rand_chacha::ChaCha12Rng;
@@ -62,6 +63,8 @@ const FAILED_AFTER: Duration = Duration::from_secs(1);
 const BUSY_AFTER: Duration = Duration::from_millis(400);
 /// Longest pause after failures.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// For this long after a node has come, partitions that it is owed hints of are not compared with it. Longer than bringing them takes, as a rule.
+const HINTS_FIRST: Duration = Duration::from_secs(60);
 /// How soon shipping is tried again that waits for room in memory.
 const ROOM_AFTER: Duration = Duration::from_millis(50);
 
@@ -72,12 +75,14 @@ pub(super) struct Exchange {
     sessions: BTreeMap<TreeId, Session>,
     /// Who last asked about a tree that differed, and when.
     served: BTreeMap<TreeId, (NodeIndex, Instant)>,
-    listings: BTreeMap<u64, (Lister, Listing)>,
+    lists: Lists,
     flights: Flights,
     pace: Pace,
     recent: Recent,
     /// Nodes that have been connected since this one started.
     met: BTreeSet<NodeIndex>,
+    /// When those came that are connected.
+    came: BTreeMap<NodeIndex, Instant>,
     /// Partitions that were noted as dirty and are not scheduled yet.
     noted: BTreeSet<(NodeId, PartitionId)>,
     /// For each partition that a peer has missed something of: which of its trees were made equal, in an exchange that began after
@@ -98,7 +103,8 @@ impl Exchange {
             schedule: Schedule::default(),
             sessions: BTreeMap::new(),
             served: BTreeMap::new(),
-            listings: BTreeMap::new(),
+            lists: Lists::default(),
+            came: BTreeMap::new(),
             flights: Flights::default(),
             pace: Pace::default(),
             recent: Recent::default(),
@@ -141,7 +147,14 @@ impl Engine {
         for peer in self.connected() {
             for tree in self.shared_trees(peer).collect::<Vec<_>>() {
                 let class = self.class_of(peer, tree);
-                self.exchange.schedule.hasten((peer, tree), class, now);
+                let (at, failures, follow_ups) = (now, 0, 0);
+                let entry = Entry {
+                    class,
+                    at,
+                    failures,
+                    follow_ups,
+                };
+                self.exchange.schedule.put((peer, tree), entry);
             }
         }
         self.wake_exchange(now);
@@ -158,6 +171,7 @@ impl Engine {
 
     /// A node has come.
     pub(super) fn exchange_peer_up(&mut self, now: Instant, peer: NodeIndex) {
+        self.exchange.came.insert(peer, now);
         // Of two that meet again one asks; one that has just started asks everybody, for it is the one that has missed something. One that has
         // lost its memory asks in any case.
         let is_first = self.exchange.met.insert(peer);
@@ -179,8 +193,9 @@ impl Engine {
         exchange.healed.retain(|&(node, _), _| node != peer);
         exchange.in_sync.retain(|&(node, _)| node != peer);
         exchange.flights.lose(peer);
+        exchange.came.remove(&peer);
         let sessions = &exchange.sessions;
-        exchange.listings.retain(|_, (lister, _)| match *lister {
+        exchange.lists.retain(|lister| match *lister {
             Lister::Session(tree, id) => sessions.get(&tree).is_some_and(|session| session.id == id),
             Lister::Peer(node, _) => node != peer,
         });
@@ -200,6 +215,7 @@ impl Engine {
         {
             self.try_session(now, pair, entry);
         }
+        self.run_lists(now);
         self.ship(now);
         self.sleep_exchange(now);
     }
@@ -217,7 +233,8 @@ impl Engine {
         };
         let overdue = sessions.values().map(|session| session.deadline).min();
         let hungry = sessions.values().any(Session::waits_for_room).then(|| now + ROOM_AFTER);
-        if let Some(at) = [next, overdue, hungry].into_iter().flatten().min() {
+        let lists = self.exchange.lists.next();
+        if let Some(at) = [next, overdue, hungry, lists].into_iter().flatten().min() {
             self.background
                 .wake(at.max(now + Duration::from_millis(1)), Task::Exchange);
         }
@@ -294,16 +311,24 @@ impl Engine {
         }
     }
 
-    /// Begins an exchange, or puts it off while the tree takes part in another one.
+    /// Begins an exchange, or puts it off while the tree takes part in another one, or hints bring what it would find.
     fn try_session(&mut self, now: Instant, pair: Pair, entry: Entry) {
         let (peer, tree) = pair;
         if !self.peers.is_up(peer) {
             return;
         }
-        if self.exchange.sessions.contains_key(&tree) || self.serves(now, tree).is_some() {
+        let is_taken = self.exchange.sessions.contains_key(&tree) || self.serves(now, tree).is_some();
+        if is_taken || (entry.class == Class::Usual && self.hints_go_first(now, peer, tree.partition)) {
             let at = now + self.exchange.about(BUSY_AFTER);
             return self.exchange.schedule.put(pair, Entry { at, ..entry });
         }
         self.begin_session(now, pair, entry);
+    }
+
+    /// Whether hints for a node that came a moment ago are on their way to it: they bring what an exchange would find, and it would come twice.
+    fn hints_go_first(&self, now: Instant, peer: NodeIndex, partition: PartitionId) -> bool {
+        let came = self.exchange.came.get(&peer);
+        let is_new = came.is_some_and(|&came| now.since(came) < HINTS_FIRST);
+        is_new && self.has_hints(peer, partition)
     }
 }

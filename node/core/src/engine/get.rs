@@ -354,7 +354,7 @@ impl Engine {
             .flat_map(WriteBack::owing)
             .filter(|&node| node != self.me)
         {
-            self.repairs.leave(node, id, &op.key);
+            self.pending.sent(node, id.0, &op.key);
         }
         Some(op)
     }

@@ -159,6 +159,11 @@ pub enum Effect {
         /// Why, in a sentence, for the log.
         reason: String,
     },
+    /// Move the bytes of a corrupt record to where nothing reads them but people, in the batch with the next store. Nothing is there afterwards.
+    SetAside {
+        /// Where they are.
+        place: Place,
+    },
     /// Write bytes at a place, to be visible to later loads at once, and hand in [`Input::Durable`] when they are synced. A whole
     /// burst of stores may share one write and one sync.
     Store {

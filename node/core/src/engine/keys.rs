@@ -3,6 +3,7 @@
 //! Coordinated writes, local reads, merges and fetches for other coordinators all come through here as [`Work`], and all that has
 //! gathered for a row is done in one go. What is said about it waits for the sync as a [`Waiter`].
 
+use super::heal::HealWork;
 use super::slots::{Change, LeafChange, Slot, Waiter, Work};
 use super::stored::Stored;
 use super::{Effect, Engine, LoadFailed, OpId, StoreTicket, acked, refused};
@@ -12,7 +13,6 @@ use crate::message::{Held, Objection, PeerMessage, Refusal, ReplicateReply};
 use crate::place::Place;
 use crate::planted;
 use crate::time::Instant;
-use crate::tree;
 use bytes::Bytes;
 use quorate_ring::NodeIndex;
 
@@ -58,9 +58,16 @@ impl Engine {
     pub(super) fn loaded(&mut self, now: Instant, place: Place, result: Result<Option<Bytes>, LoadFailed>) {
         let mut slot = self.slots.take(&place);
         slot.loading = None;
-        let waiting = self.slots.dequeue(&mut slot);
+        let mut waiting = self.slots.dequeue(&mut slot);
         let stored = match result {
             Err(_) if planted::is(3) => Ok(Stored::empty()),
+            Err(LoadFailed::Corrupt) if matches!(place, Place::Hint(..)) => {
+                Ok(self.damaged_hint(now, &place, &mut waiting))
+            }
+            Err(LoadFailed::Corrupt) if self.set_aside(now, &place) => {
+                waiting.insert(0, Work::Heal(HealWork::Lose));
+                Ok(Stored::empty())
+            }
             Err(LoadFailed::Unreadable | LoadFailed::Corrupt) => Err(()),
             Ok(payload) => Stored::parse(payload).map_err(|_| ()),
         };
@@ -81,9 +88,15 @@ impl Engine {
     fn run(&mut self, now: Instant, place: Place, mut slot: Slot, work: Vec<Work>) {
         let key = place.key().expect("only rows about keys have slots").clone();
         let mut stored = slot.stored.take().expect("run is called with a loaded slot");
-        let (before, hint_before) = (stored.encoded().clone(), stored.hint_bytes());
+        let before = stored.outline();
+        let was_lost = matches!(work.first(), Some(Work::Heal(HealWork::Lose)));
         let (mut waiters, mut at_once, mut writes) = (Vec::with_capacity(work.len()), Vec::new(), Vec::new());
+        let mut unreadable = Vec::new();
         for work in work {
+            if stored.is_incomplete() && !work.takes_parts() {
+                unreadable.push(work);
+                continue;
+            }
             let list = match self.waits_for_sync(&place, &work) {
                 true => &mut waiters,
                 false => &mut at_once,
@@ -96,11 +109,11 @@ impl Engine {
                     }
                 }
                 Work::Weigh { check, at } => {
-                    let is_steady = slot.unsynced.is_none() && *stored.encoded() == before;
+                    let is_steady = slot.unsynced.is_none() && !stored.differs(&before);
                     self.weigh(now, check, at, &key, Some((&mut stored, is_steady)));
                 }
                 Work::Settle(order) => {
-                    let is_steady = slot.unsynced.is_none() && *stored.encoded() == before;
+                    let is_steady = slot.unsynced.is_none() && !stored.differs(&before);
                     self.settle(&order, &mut stored, is_steady);
                 }
                 Work::Read(op) => list.push(Waiter::LocalRead(op, stored.encoded().clone())),
@@ -111,18 +124,21 @@ impl Engine {
                 Work::Handoff { from, id, record } => list.push(self.take_handoff(from, id, &record, &mut stored)),
                 Work::Hint(work) => self.hint_row(now, &place, work, &mut stored),
                 Work::Exchange(work) => list.push(Waiter::Exchange(self.exchange_row(work, &mut stored))),
+                Work::Heal(work) => list.extend(self.heal_row(&place, work, &mut stored).map(Waiter::Heal)),
                 Work::Fetch { from, id, have } => list.push(self.answer_fetch(from, id, have, &stored)),
             }
         }
         if matches!(place, Place::Hint(..)) && !stored.has_no_record() {
             stored.keep(self.wall_ms(now));
         }
-        if *stored.encoded() != before || stored.hint_bytes() != hint_before {
+        if stored.differs(&before) || was_lost {
             let change = match place {
-                Place::Hint(..) => self.change_hint(now, &place, hint_before, &stored),
+                // The length of a row that is damaged is not known.
+                Place::Hint(..) if was_lost => self.change_hint(now, &place, 1, &stored),
+                Place::Hint(..) => self.change_hint(now, &place, before.hint_bytes(), &stored),
                 _ => {
                     self.exchange.note_change(now, &place);
-                    self.change_leaf(&place, &before, stored.encoded())
+                    self.change_leaf(&place, &before, &stored)
                 }
             };
             let ticket = self.slots.begin_store(&place, &mut slot, change, !writes.is_empty());
@@ -133,7 +149,11 @@ impl Engine {
             });
             self.settle_changed(&place, &mut stored);
         }
+        if stored.is_incomplete() {
+            self.heal(now, &key);
+        }
         let encoded = stored.encoded().clone();
+        let refusing = (!unreadable.is_empty()).then(|| place.clone());
         slot.stored = Some(stored);
         let unsynced = slot.unsynced.filter(|_| !planted::is(17));
         self.slots.put_back(place, slot);
@@ -151,6 +171,11 @@ impl Engine {
             };
             self.tell(now, at_once, Ok(durability));
         }
+        if let Some(place) = refusing {
+            unreadable
+                .into_iter()
+                .for_each(|work| self.cannot_read(now, &place, work));
+        }
     }
 
     /// Whether what is said about some work waits until all that it speaks of is on disk: always, but in buckets whose acks need not.
@@ -162,20 +187,18 @@ impl Engine {
                 Work::Coordinate(op) => self.put_waits_for_sync(*op),
                 Work::Merge { sync, .. } => *sync,
                 Work::Read(_) | Work::Fetch { .. } => false,
-                Work::Handoff { .. } | Work::Hint(_) | Work::Exchange(_) => true,
+                Work::Handoff { .. } | Work::Hint(_) | Work::Exchange(_) | Work::Heal(_) => true,
                 Work::Weigh { .. } | Work::Settle(_) => true,
             }
     }
 
     /// Takes note in the key's Merkle tree that its record has changed. What is kept for others is in no tree.
-    fn change_leaf(&mut self, place: &Place, before: &Bytes, after: &Bytes) -> Option<Change> {
+    fn change_leaf(&mut self, place: &Place, before: &Stored, after: &Stored) -> Option<Change> {
         let Place::Record(key) = place else { return None };
         let n = self.config.buckets.of(key.bucket()).n;
         let partition = self.config.ring.partition_of(key.token());
         let leaf = self.trees.leaf_of(partition, key.token(), n);
-        let empty = Stored::empty();
-        let entry = |encoded: &Bytes| tree::entry_of(key, encoded, encoded == empty.encoded());
-        let (before, after) = (entry(before), entry(after));
+        let (before, after) = (before.leaf_entry(key), after.leaf_entry(key));
         self.trees.change(leaf, before, after);
         Some(Change::Leaf(LeafChange { leaf, before, after }))
     }
@@ -196,6 +219,7 @@ impl Engine {
                 Waiter::FetchAnswer(to, id, held) => self.send_held(to, id, result.and(held)),
                 Waiter::HandoffAck(to, id, merged) => self.answer_handoff(to, id, result.and(merged)),
                 Waiter::Exchange(waiter) => self.exchange_synced(now, waiter, result.map(|_| ())),
+                Waiter::Heal(waiter) => self.heal_synced(now, waiter, result.is_ok()),
                 Waiter::PeerNoted(node) => self.peer_noted(now, node, result.is_ok()),
                 Waiter::OwnNoted(boot) => self.own_noted(now, boot, result.is_ok()),
             }
@@ -239,6 +263,7 @@ impl Engine {
             Work::Settle(_) => {}
             Work::Handoff { from, id, .. } => self.answer_handoff(from, id, Err(Refusal::ReadFailed)),
             Work::Exchange(work) => self.exchange_unreadable(now, work),
+            Work::Heal(work) => self.heal_unreadable(&work),
             Work::Hint(work) => self.cannot_read_hint(now, place, &work),
         }
     }

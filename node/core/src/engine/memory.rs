@@ -280,6 +280,7 @@ impl Engine {
         }
         self.peers.down(node);
         self.exchange_peer_down(now, node);
+        self.heals.lose(node);
         self.lose(now, node);
         self.end_greeting();
     }

@@ -23,6 +23,7 @@ mod gate;
 mod get;
 mod handoff;
 mod handoff_receive;
+mod heal;
 mod hints;
 mod io;
 mod keys;
@@ -36,6 +37,7 @@ mod repair;
 mod replica;
 mod restore;
 mod rules;
+mod scrub;
 mod settle;
 mod slots;
 mod stored;
@@ -65,6 +67,7 @@ use dirty::Dirty;
 use exchange::Exchange;
 use gate::Gate;
 use handoff::Handoffs;
+use heal::Heals;
 use hints::Hints;
 use memory::Memory;
 use ops::{Op, OpId, Ops};
@@ -265,6 +268,7 @@ pub struct Engine {
     peers: Peers,
     memory: Memory,
     rebuild: Rebuild,
+    heals: Heals,
     vnodes: Vnodes,
     gate: Gate,
     slots: Slots,
@@ -305,6 +309,7 @@ impl Engine {
             me,
             peers: Peers::new(config.ring.members().len(), config.limits.slow_after),
             rebuild,
+            heals: Heals::default(),
             memory: Memory::new(config.boot, config.seed, config.ring.members().len()),
             vnodes,
             gate: Gate::default(),
@@ -443,6 +448,7 @@ impl Engine {
         self.peers.up(node);
         self.wake_handoff(now, node);
         self.exchange_peer_up(now, node);
+        self.heal_more(now);
     }
 
     fn message(&mut self, now: Instant, from: NodeIndex, message: PeerMessage) {
@@ -490,7 +496,11 @@ impl Engine {
             PeerMessage::TreeAsk(m) => self.tree_ask(now, from, m),
             PeerMessage::TreeReply(m) => self.tree_reply(now, from, m),
             PeerMessage::Pull(m) => self.pull(now, from, m),
-            PeerMessage::PullReply(m) => self.pull_reply(now, from, m),
+            PeerMessage::PullReply(m) => {
+                if !self.heal_answer(now, from, &m) {
+                    self.pull_reply(now, from, m);
+                }
+            }
             // It was taken in above.
             PeerMessage::Greeting(_) => {}
         }
@@ -504,10 +514,7 @@ impl Engine {
             Some(Op::Put(_) | Op::Tail(_)) => self.put_answer(now, id, from, state),
             Some(Op::Get(_)) => self.write_back_answer(now, id, from, state),
             Some(Op::Forward(_)) => {}
-            None => {
-                self.pending.answered(from, id.0);
-                self.repairs.answered(from, id);
-            }
+            None => self.pending.answered(from, id.0),
         }
     }
 
@@ -602,7 +609,6 @@ impl Engine {
 
     /// The connection to a node is gone: it owes nothing any more.
     fn lose(&mut self, now: Instant, node: NodeIndex) {
-        self.repairs.lost(node);
         self.pending.lost(node);
         self.handoffs.lost(node);
         let waiting: Vec<OpId> = self

@@ -12,6 +12,7 @@
 //!
 //! Request ids are looked up before minting: a retry of a write that is here already is only sent to the owners again.
 
+mod pass_on;
 mod send;
 mod tail;
 
@@ -25,7 +26,7 @@ use crate::context::Context;
 use crate::key::Key;
 use crate::planted;
 use crate::record::{Content, Known, Record, Sibling};
-use crate::request::{Code, Failure, Operation, ReplicaState, View};
+use crate::request::{Code, Failure, Operation, ReplicaState, View, WriteOptions};
 use crate::seen::{Seen, WriteId};
 use crate::time::Instant;
 use bytes::Bytes;
@@ -43,7 +44,7 @@ pub(super) struct PutOp {
     /// What the request is, on each try of it.
     write: WriteId,
     retry: bool,
-    return_representation: bool,
+    options: WriteOptions,
     deadline: Instant,
     pub(super) tally: Tally,
     /// Whether acks wait for the disk even in a bucket where they do not have to.
@@ -146,7 +147,6 @@ impl Engine {
         };
         let tally = Tally::new(quorum, self.owners(&key), now);
         self.check_available("acks", &key, &tally)?;
-        let return_representation = options.return_representation;
         Ok(PutOp {
             origin,
             key,
@@ -156,7 +156,7 @@ impl Engine {
             seen,
             write,
             retry,
-            return_representation,
+            options,
             deadline,
             tally,
             sync: quorum.durable > 0,
@@ -188,7 +188,7 @@ impl Engine {
                     seen = Seen::all_of(record);
                 }
                 let context = self.config.context_keys.seal(&seen, key);
-                let view = op.return_representation.then(|| self.view(record, key));
+                let view = op.options.return_representation.then(|| self.view(record, key));
                 op.stage = Stage::Written { context, view };
                 op.tally.ask(self.me);
                 self.ops.insert(id, Op::Put(op));
@@ -210,11 +210,11 @@ impl Engine {
     /// Applies the write to the record, unless it is there already. Returns what the writer has seen then: the dots that it had, the
     /// new one, and its own write. (What it had seen before is known as overwritten, wherever its write is.)
     fn write(&mut self, op: &mut PutOp, key: &Key, stored: &mut Stored) -> Result<Seen, Refused> {
-        let content = op.content.take().expect("a write is coordinated once");
         let write = op.write;
         let mut context = op.seen.as_ref().map_or_else(Context::new, |seen| seen.context.clone());
         let properties = self.config.buckets.of(key.bucket());
         let record = stored.record()?;
+        let content = op.content.take().expect("a write is coordinated once");
         match record.known(&write) {
             Known::Live(dot) => context.insert(dot),
             Known::Overwritten => {}
@@ -256,17 +256,6 @@ impl Engine {
         if let Some(op) = self.end_put(id) {
             self.refuse(op.origin, failure);
         }
-    }
-
-    /// The local record cannot be read, so this node cannot coordinate: it does not know what it would overwrite.
-    pub(super) fn cannot_coordinate(&mut self, now: Instant, id: OpId) {
-        let Some(op) = self.end_put(id) else { return };
-        let mut tally = op.tally;
-        tally.settle(now, self.me, ReplicaState::ReadFailed);
-        let detail = "this node could not read its disk, so it cannot coordinate the write; nothing was written, ask another node";
-        let mut failure = Failure::not_applied(Code::Unavailable, detail);
-        failure.replicas = tally.reports(now, ReplicaState::Waiting);
-        self.refuse(op.origin, failure);
     }
 
     /// Whether the local ack of a write waits for the disk even where it need not.

@@ -118,14 +118,26 @@ impl Engine {
             true => sources.new.insert(peer),
             false => sources.sound.insert(peer),
         };
-        let is_read = |node| sources.sound.contains(node) || sources.new.contains(node);
+        let sources = sources.clone();
         let owners = self.config.ring.owners(tree.partition, tree.n);
-        let is_enough = sources.sound.len() >= sources_needed(&self.config.buckets, tree.n)
-            || owners.iter().filter(|&&node| node != self.me).all(is_read);
-        if is_enough {
+        if self.are_enough(tree.n, owners, &sources.sound, &sources.new) {
             self.rebuild.missing.remove(&tree);
             self.note_rebuilt();
         }
+    }
+
+    /// Whether what was read from these owners is all that can have been acknowledged or shown: `sound` ones knew what they hold, `others` did
+    /// not.
+    pub(super) fn are_enough(
+        &self,
+        n: u8,
+        owners: &[NodeIndex],
+        sound: &BTreeSet<NodeIndex>,
+        others: &BTreeSet<NodeIndex>,
+    ) -> bool {
+        let is_read = |node| sound.contains(node) || others.contains(node);
+        sound.len() >= sources_needed(&self.config.buckets, n)
+            || owners.iter().filter(|&&node| node != self.me).all(is_read)
     }
 
     /// Once all is read, that is noted: the next start of the directory is not a new one.

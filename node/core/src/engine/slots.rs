@@ -11,6 +11,7 @@
 
 use super::StoreTicket;
 use super::exchange::{RowWaiter, RowWork};
+use super::heal::{HealWaiter, HealWork};
 use super::hints::{HintChange, HintWork};
 use super::memory::Boot;
 use super::settle::Order;
@@ -72,6 +73,20 @@ pub(super) enum Work {
     Settle(Box<Order>),
     /// A part of an exchange.
     Exchange(RowWork),
+    /// A part of healing a record that was lost.
+    Heal(HealWork),
+}
+
+impl Work {
+    /// Whether this is done with a record that is incomplete, too: it adds to it, and says nothing about it.
+    pub(super) fn takes_parts(&self) -> bool {
+        match self {
+            Work::Merge { .. } | Work::Handoff { .. } | Work::Exchange(RowWork::Absorb { .. }) | Work::Heal(_) => true,
+            Work::Coordinate(_) | Work::Read(_) | Work::Fetch { .. } | Work::Exchange(_) | Work::Hint(_) => false,
+            // What is incomplete is refused.
+            Work::Weigh { .. } | Work::Settle(_) => false,
+        }
+    }
 }
 
 /// Something to say once a row is on disk as it is now.
@@ -89,6 +104,8 @@ pub(super) enum Waiter {
     HandoffAck(NodeIndex, u64, Result<(), Refusal>),
     /// What an exchange goes on with.
     Exchange(RowWaiter),
+    /// What healing goes on with.
+    Heal(HealWaiter),
     /// The note of a peer.
     PeerNoted(NodeIndex),
     /// The node's own note, and what is in it.

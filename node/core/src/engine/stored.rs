@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! length of the mark u8 (0: none) ‖ postcard(actor) ‖ the record's canonical bytes          a record
+//! 254 u8 ‖ the same                                                                         an incomplete one
 //! 255 u8 ‖ wall clock u64 be ‖ the same as above                                            a hint
 //! ```
 //!
@@ -11,15 +12,21 @@
 //! A hint is the record as a fallback keeps it for an owner, and says since when. An owner that keeps one for another owner keeps no record in
 //! it: it is a *reference* to the record that this owner has itself, which only grows.
 //!
+//! An incomplete record is what this node has of one that it has lost (see [`heal`](super::heal)).
+//!
 //! Records are decoded only when somebody looks inside. Most reads by other coordinators compare a hash of the bytes and are done.
 
 use super::settle::Want;
 use crate::dot::Actor;
+use crate::key::Key;
 use crate::record::{MalformedRecord, Record};
+use crate::tree;
 use bytes::{Buf, Bytes};
 
 /// The first byte of a hint. No mark is this long.
 const HINT: u8 = u8::MAX;
+/// The first byte of an incomplete record. No mark is this long.
+const INCOMPLETE: u8 = 254;
 
 /// A record with its mark, as bytes and, once somebody looked, decoded. Invariant: `encoded` is canonical, and `decoded` is the same record.
 #[derive(Clone, Debug)]
@@ -31,6 +38,8 @@ pub(super) struct Stored {
     want: Option<Want>,
     /// When it became a hint, by the wall clock; `None` for what is none, and for a hint that is not there.
     since_ms: Option<u64>,
+    /// There was more, which is lost.
+    incomplete: bool,
 }
 
 /// Bytes on disk that are not what [`Stored::payload`] writes.
@@ -47,6 +56,7 @@ impl Stored {
             decoded: Some(record),
             want: None,
             since_ms: None,
+            incomplete: false,
         }
     }
 
@@ -56,8 +66,11 @@ impl Stored {
             return Ok(Stored::empty());
         };
         let since_ms = hint_since(&payload);
+        let incomplete = payload.first() == Some(&INCOMPLETE);
         if since_ms.is_some() {
             payload.advance(9);
+        } else if incomplete {
+            payload.advance(1);
         }
         let length = usize::from(*payload.first().ok_or(MalformedPayload)?);
         let mark = payload.get(1..=length).ok_or(MalformedPayload)?;
@@ -71,6 +84,7 @@ impl Stored {
             decoded: None,
             want: None,
             since_ms,
+            incomplete,
         })
     }
 
@@ -80,6 +94,8 @@ impl Stored {
         if let Some(since_ms) = self.since_ms {
             bytes.push(HINT);
             bytes.extend_from_slice(&since_ms.to_be_bytes());
+        } else if self.incomplete {
+            bytes.push(INCOMPLETE);
         }
         let at = bytes.len();
         bytes.push(0);
@@ -93,7 +109,7 @@ impl Stored {
 
     /// Whether it is as if nothing had ever been stored.
     pub(super) fn is_empty(&self) -> bool {
-        self.mark.is_none() && self.since_ms.is_none() && self.has_no_record()
+        !self.incomplete && self.mark.is_none() && self.since_ms.is_none() && self.has_no_record()
     }
 
     /// Whether the record is that of a key that was never written.
@@ -122,6 +138,53 @@ impl Stored {
     /// Under which actor this vnode may go on counting, if the actor's life is still its own.
     pub(super) fn mark(&self) -> Option<Actor> {
         self.mark
+    }
+
+    /// The same, to be compared with later.
+    pub(super) fn outline(&self) -> Stored {
+        Stored {
+            mark: self.mark,
+            encoded: self.encoded.clone(),
+            decoded: None,
+            want: self.want,
+            since_ms: self.since_ms,
+            incomplete: self.incomplete,
+        }
+    }
+
+    /// Whether something else is to be stored for it than for `other`.
+    pub(super) fn differs(&self, other: &Stored) -> bool {
+        self.encoded != other.encoded
+            || self.since_ms != other.since_ms
+            || self.mark != other.mark
+            || self.incomplete != other.incomplete
+    }
+
+    /// Whether there was more, which is lost.
+    pub(super) fn is_incomplete(&self) -> bool {
+        self.incomplete
+    }
+
+    /// What was here is lost.
+    pub(super) fn lose(&mut self) {
+        *self = Stored {
+            incomplete: true,
+            ..Stored::empty()
+        };
+    }
+
+    /// What was lost is here again.
+    pub(super) fn complete(&mut self) {
+        self.incomplete = false;
+    }
+
+    /// The record's part in the hash of its leaf; zero for no record. That of an incomplete one is like no record's.
+    pub(super) fn leaf_entry(&self, key: &Key) -> u64 {
+        let entry = tree::entry_of(key, &self.encoded, self.has_no_record());
+        match self.incomplete {
+            true => entry.wrapping_add(u64::from_le_bytes(*b"scarred!")),
+            false => entry,
+        }
     }
 
     /// The record's canonical bytes.
@@ -220,6 +283,24 @@ mod tests {
         assert_eq!((again.since_ms(), again.mark()), (Some(7), mark));
         assert_eq!(again.hint_bytes(), again.payload().len());
         assert_eq!(Stored::empty().hint_bytes(), 0);
+    }
+
+    #[test]
+    fn an_incomplete_record_is_one_after_storage_too_and_its_entry_is_another() {
+        let key = Key::new(b"bucket", b"key", None).unwrap();
+        let mut stored = Stored::empty();
+        let whole = stored.leaf_entry(&key);
+        assert_eq!(whole, 0);
+        stored.lose();
+        assert!(!stored.is_empty());
+        stored.replace(Record::default(), Some(Actor { life: 1, epoch: 300 }));
+        let mut again = Stored::parse(Some(stored.payload())).unwrap();
+        assert!(again.is_incomplete());
+        assert_eq!(again.mark(), stored.mark());
+        assert_ne!(again.leaf_entry(&key), whole);
+        again.complete();
+        assert_eq!(again.leaf_entry(&key), whole);
+        assert!(!Stored::parse(Some(again.payload())).unwrap().is_incomplete());
     }
 
     proptest! {

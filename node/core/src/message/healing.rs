@@ -154,13 +154,15 @@ pub struct TreeReply {
     pub result: Result<TreeAnswer, Refusal>,
 }
 
-/// One owner asks another for a record that an exchange found to differ.
+/// One owner asks another for a record that an exchange found to differ, or that it has lost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pull {
     /// The sender's number for it.
     pub id: u64,
     /// The record's name.
     pub key: Key,
+    /// If the receiver has lost the record, too, it gives what it has.
+    pub parts: bool,
 }
 
 /// The answer to a [`Pull`].
@@ -170,6 +172,8 @@ pub struct PullReply {
     pub id: u64,
     /// The record's canonical bytes, synced; those of the empty record if there is none.
     pub result: Result<Bytes, Refusal>,
+    /// The sender has not lost anything of it.
+    pub whole: bool,
 }
 
 /// A record that may be settled: its key, the hash of its canonical bytes, and what is to go.

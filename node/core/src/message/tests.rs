@@ -266,8 +266,16 @@ fn healing() -> Vec<PeerMessage> {
         reply(Ok(TreeAnswer::Leaves(vec![3]))),
         reply(Ok(keys)),
         reply(Err(Refusal::Rebuilding)),
-        PeerMessage::Pull(Pull { id, key: key() }),
-        PeerMessage::PullReply(PullReply { id, result: Ok(record) }),
+        PeerMessage::Pull(Pull {
+            id,
+            key: key(),
+            parts: true,
+        }),
+        PeerMessage::PullReply(PullReply {
+            id,
+            result: Ok(record),
+            whole: true,
+        }),
         settle_ask(SettleRound::First),
         settle_ask(SettleRound::Second),
         settle_reply(Objection::Differs),

@@ -30,6 +30,7 @@ pub(super) fn effect(effect: &Effect) -> String {
         Effect::Reply { handle, response: r } => format!("reply {}: {}", handle.0, response(r)),
         Effect::Load { load, place } => format!("load {} of {place:?}", load.0),
         Effect::Scan { scan, what } => format!("scan {} of {what:?}", scan.0),
+        Effect::SetAside { place } => format!("set aside {place:?}"),
         Effect::Rebuild { reason } => format!("rebuild: {reason}"),
         Effect::Store {
             ticket,

@@ -108,6 +108,7 @@ impl World {
             }
             Effect::Load { load, place } => burst.reads.push(Read::Load(load, place)),
             Effect::Scan { scan, what } => burst.reads.push(Read::Scan(scan, what)),
+            Effect::SetAside { place } => self.nodes[at].disk.stage_aside(&place),
             Effect::Rebuild { reason } => burst.rebuild = Some(reason),
             Effect::Store { ticket, place, payload } => self.stage(at, ticket, &place, payload.as_ref(), burst),
         }
@@ -117,7 +118,8 @@ impl World {
     fn set_aside(&mut self, at: NodeNo, reason: &str) {
         self.note(|| format!("node {at} sets its data aside: {reason}"));
         self.probes.hit(Probe::RollbackRecognised);
-        if !self.nodes[at].has_amnesia {
+        let is_hurt = self.nodes[at].has_amnesia;
+        if !std::mem::take(&mut self.nodes[at].is_rolled_back) && !is_hurt {
             self.violated(Promise::P1, || {
                 format!("node {at} takes its disk for an older copy, and it is none: {reason}")
             });

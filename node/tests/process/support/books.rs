@@ -26,6 +26,8 @@ pub(crate) struct Write {
 /// What happened.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Books {
+    /// Where all of it was written.
+    pub(crate) bucket: &'static str,
     writes: BTreeMap<String, Write>,
     reads: usize,
     /// What clients were told that was not a success.
@@ -53,6 +55,14 @@ impl Write {
 }
 
 impl Books {
+    /// New ones, of a bucket.
+    pub(crate) fn of(bucket: &'static str) -> Books {
+        Books {
+            bucket,
+            ..Books::default()
+        }
+    }
+
     /// Acknowledged writes so far.
     pub(crate) fn acknowledged(&self) -> usize {
         self.writes.values().filter(|write| write.acknowledged).count()

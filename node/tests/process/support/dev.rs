@@ -10,13 +10,14 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::fs::File;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin};
 use tempfile::TempDir;
 
 /// Base ports to choose from: below what the system gives to outgoing connections.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
-/// Nodes of a cluster.
+/// Nodes of a cluster, unless a test wants more.
 pub(crate) const NODES: [usize; 3] = [1, 2, 3];
 /// Lines of a log that a failing test prints.
 const TAIL_LINES: usize = 40;
@@ -25,24 +26,36 @@ const TAIL_LINES: usize = 40;
 pub(crate) struct Home {
     dir: TempDir,
     port: u16,
+    nodes: usize,
     _alone: File,
 }
 
 impl Home {
-    /// A new one. Waits until no other test has one.
+    /// A new one, for as many nodes as usual. Waits until no other test has one.
     pub(crate) fn new() -> Home {
+        Home::of(NODES.len())
+    }
+
+    /// A new one, for so many nodes.
+    pub(crate) fn of(nodes: usize) -> Home {
         let alone = File::create(Path::new(env!("CARGO_TARGET_TMPDIR")).join("process-tests.lock")).unwrap();
         alone.lock().unwrap();
         let start = std::process::id() % u32::from((PORTS.end - PORTS.start) / 100);
         let mut candidates = PORTS.step_by(100).cycle().skip(start as usize).take(120);
         let port = candidates
-            .find(|port| NODES.iter().all(|node| is_free(*port, *node)))
+            .find(|port| (1..=nodes).all(|node| is_free(*port, node)))
             .expect("free ports");
         Home {
             dir: tempfile::tempdir().unwrap(),
             port,
+            nodes,
             _alone: alone,
         }
+    }
+
+    /// The nodes, counted from 1.
+    pub(crate) fn nodes(&self) -> RangeInclusive<usize> {
+        1..=self.nodes
     }
 
     /// The cluster's directory.
@@ -75,6 +88,7 @@ impl Home {
             .arg("--dir")
             .arg(self.dir())
             .args(["--http-port", &self.port.to_string()])
+            .args(["--nodes", &self.nodes.to_string()])
             .args(arguments);
         let (mut process, lines) = listened(&mut command);
         Dev {
@@ -82,6 +96,16 @@ impl Home {
             stdin: process.stdin.take(),
             process,
             lines,
+        }
+    }
+
+    /// Has the directory made, and each node's configuration changed as `edit` says, before the cluster is started for good.
+    pub(crate) fn configure(&self, edit: impl Fn(usize, String) -> String) {
+        self.dev().stop();
+        for node in self.nodes() {
+            let file = self.file(node, "quorate.toml");
+            let text = std::fs::read_to_string(&file).unwrap();
+            std::fs::write(&file, edit(node, text)).unwrap();
         }
     }
 
@@ -99,7 +123,7 @@ impl Home {
 
     /// Fails if any node has ever panicked.
     pub(crate) fn assert_no_panic(&self) {
-        for node in NODES {
+        for node in self.nodes() {
             let log = self.log(node);
             assert!(!log.contains("panicked"), "node {node} panicked:\n{log}");
         }
@@ -133,6 +157,11 @@ impl Dev<'_> {
     /// Ends its stdin.
     pub(crate) fn close_stdin(&mut self) {
         self.stdin = None;
+    }
+
+    /// The nodes, counted from 1.
+    pub(crate) fn nodes(&self) -> RangeInclusive<usize> {
+        self.home.nodes()
     }
 
     /// Where a node serves HTTP.
@@ -181,13 +210,21 @@ impl Dev<'_> {
 
     /// Waits until every node answers and sees all others.
     pub(crate) fn wait_until_whole(&self) {
-        for node in NODES {
+        for node in self.nodes() {
             eventually(&format!("node {node} sees all others"), || {
                 let reply = http::get(self.admin(node), "/v1/cluster/status").try_send().ok()?;
                 let peers = reply.json()["peers"].as_array().cloned()?;
                 (reply.status == 200 && peers.iter().all(|peer| peer["connected"] == true)).then_some(())
             });
         }
+    }
+
+    /// The same, after the start of a node that may have to set its data aside first.
+    pub(crate) fn wait_until_back(&self, node: usize) {
+        eventually(&format!("node {node} is ready"), || {
+            (http::get(self.http(node), "/readyz").try_send().ok()?.status == 200).then_some(())
+        });
+        self.wait_until_whole();
     }
 
     /// Sends a signal to `quorate dev` itself.
@@ -204,7 +241,7 @@ impl Dev<'_> {
     pub(crate) fn stop(mut self) {
         self.signal_dev(Signal::TERM);
         assert_eq!(self.wait(), Some(0), "{:#?}", self.lines.all());
-        for node in NODES {
+        for node in self.nodes() {
             assert!(
                 !self.home.file(node, "pid").exists(),
                 "the pid file of node {node} is left"
@@ -224,7 +261,7 @@ impl Drop for Dev<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("quorate dev said:\n{}", self.lines.all().join("\n"));
-            for node in NODES {
+            for node in self.nodes() {
                 let log = self.home.log(node);
                 let lines: Vec<&str> = log.lines().collect();
                 let tail = &lines[lines.len().saturating_sub(TAIL_LINES)..];
@@ -235,7 +272,7 @@ impl Drop for Dev<'_> {
             // Its children end with it: they asked the kernel for that. Paused ones cannot, until they go on.
             let _ = self.process.kill();
             let _ = self.process.wait();
-            for node in NODES {
+            for node in self.nodes() {
                 let pid = std::fs::read_to_string(self.home.file(node, "pid")).ok();
                 if let Some(pid) = pid.and_then(|text| Pid::from_raw(text.trim().parse().ok()?)) {
                     let _ = kill_process(pid, Signal::KILL);

@@ -17,6 +17,7 @@ const WORKERS: usize = 6;
 const KEYS: usize = 24;
 /// Between two operations of a worker: a steady load, not as much as goes.
 const PAUSE: Duration = Duration::from_millis(4);
+/// Unless a test says otherwise.
 const BUCKET: &str = "load";
 
 /// A load that runs.
@@ -26,6 +27,7 @@ pub(crate) struct Load {
 }
 
 struct Shared {
+    bucket: &'static str,
     books: Mutex<Books>,
     stop: AtomicBool,
 }
@@ -33,8 +35,15 @@ struct Shared {
 impl Load {
     /// Starts it, on a thread and a runtime of its own.
     pub(crate) fn start(config: PathBuf) -> Load {
+        Load::start_in(BUCKET, config)
+    }
+
+    /// Starts it in some bucket.
+    pub(crate) fn start_in(bucket: &'static str, config: PathBuf) -> Load {
+        let books = Books::of(bucket);
         let shared = Arc::new(Shared {
-            books: Mutex::default(),
+            bucket,
+            books: Mutex::new(books),
             stop: AtomicBool::new(false),
         });
         let theirs = shared.clone();
@@ -91,7 +100,7 @@ impl Drop for Load {
 }
 
 async fn work(client: Client, worker: usize, shared: Arc<Shared>) {
-    let bucket = client.bucket(BUCKET);
+    let bucket = client.bucket(shared.bucket);
     for turn in 0.. {
         if shared.stop.load(Ordering::Relaxed) {
             return;
@@ -131,7 +140,7 @@ async fn write(
         .unwrap()
         .begin(&id, Write::new(&key, delete, covers));
     let started = Instant::now();
-    let result = send(client, &key, &id, context, delete).await;
+    let result = send(client, (shared.bucket, &key), &id, context, delete).await;
     shared
         .books
         .lock()
@@ -142,12 +151,12 @@ async fn write(
 /// One write, and what it took.
 async fn send(
     client: &Client,
-    key: &str,
+    (bucket, key): (&str, &str),
     id: &str,
     context: Option<Context>,
     delete: bool,
 ) -> Result<(Reply, Attempts), Error> {
-    let key = Key::new(BUCKET.as_bytes(), key.as_bytes(), None)?;
+    let key = Key::new(bucket.as_bytes(), key.as_bytes(), None)?;
     let context = context.map(|context| context.as_bytes().clone());
     let (request, options) = (client.request_id(), WriteOptions::default());
     let operation = match delete {
@@ -170,6 +179,11 @@ async fn send(
     client.execute(operation, client.patience().operation).await
 }
 
+/// The keys that a load works on.
+pub(crate) fn keys() -> impl Iterator<Item = String> {
+    (0..KEYS).map(key_name)
+}
+
 fn key_name(at: usize) -> String {
     format!("key-{}", at % KEYS)
 }
@@ -181,8 +195,8 @@ impl Books {
             r: Some(3),
             ..ReadOptions::default()
         };
-        let bucket = client.bucket(BUCKET).with_read_options(all);
-        let found = (0..KEYS).map(key_name).flat_map(|key| {
+        let bucket = client.bucket(self.bucket).with_read_options(all);
+        let found = keys().flat_map(|key| {
             let found = runtime.block_on(bucket.get(&key)).unwrap();
             found
                 .values

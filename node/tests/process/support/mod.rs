@@ -1,8 +1,11 @@
-//! What the tests share: a cluster ([`dev`]), HTTP by hand ([`http`]), a load ([`load`]) that keeps [`books`], and a peer without
-//! manners ([`peer`]).
+//! What the tests share: a cluster ([`dev`]) and how far it has healed ([`healing`]), HTTP by hand ([`http`]), a load ([`load`]) that keeps
+//! [`books`], many keys at once ([`bulk`]), filesystems that fill up or lose power ([`disk`]), and a peer without manners ([`peer`]).
 
 pub(crate) mod books;
+pub(crate) mod bulk;
 pub(crate) mod dev;
+pub(crate) mod disk;
+pub(crate) mod healing;
 pub(crate) mod http;
 pub(crate) mod load;
 pub(crate) mod output;
@@ -22,13 +25,18 @@ pub(crate) const SOON: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(10);
 
 /// Waits until `look` finds something.
-pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + SOON;
+pub(crate) fn eventually<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    within(SOON, what, look)
+}
+
+/// Waits until `look` finds something, for what takes longer.
+pub(crate) fn within<T>(patience: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + patience;
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(Instant::now() < deadline, "not within {SOON:?}: {what}");
+        assert!(Instant::now() < deadline, "not within {patience:?}: {what}");
         sleep(LOOK);
     }
 }

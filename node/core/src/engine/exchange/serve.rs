@@ -8,6 +8,7 @@ use super::keys::{ANSWER_BYTES_MAX, Leaves, Listing, Page, entry_bytes};
 use super::session::{End, Phase};
 use super::ship::RowWork;
 use crate::engine::Engine;
+use crate::engine::heal::HealWork;
 use crate::engine::slots::Work;
 use crate::key::Key;
 use crate::message::{PeerMessage, Pull, PullReply, Refusal, TreeAnswer, TreeAsk, TreeQuestion, TreeReply};
@@ -53,7 +54,8 @@ impl Engine {
             return Ok(TreeAnswer::Same);
         }
         self.exchange.in_sync.remove(&(from, tree));
-        if self.serves(now, tree).is_some_and(|node| node != from) {
+        let is_taken = self.serves(now, tree).is_some_and(|node| node != from);
+        if is_taken || (!self.is_rebuilding(from) && self.hints_go_first(now, from, tree.partition)) {
             return Err(Refusal::Overloaded);
         }
         if let Some(session) = self.exchange.sessions.get(&tree) {
@@ -96,16 +98,15 @@ impl Engine {
     ) -> Result<(), Refusal> {
         let is_sound = leaves.is_sorted_by(|a, b| a < b)
             && leaves.last().is_some_and(|&last| usize::from(last) < BRANCHES * LEAVES);
-        let for_peer = |lister: &Lister| matches!(lister, Lister::Peer(node, _) if *node == from);
-        let listings = self.exchange.listings.values();
         if !is_sound {
             return Err(Refusal::Malformed);
-        } else if listings.filter(|(lister, _)| for_peer(lister)).count() >= LISTS_MAX {
+        } else if self.exchange.lists.for_peer(from) >= LISTS_MAX {
             return Err(Refusal::Overloaded);
         }
         self.keep_for(now, from, tree);
         let listing = Listing::new(Leaves { tree, at: leaves }, after, ANSWER_BYTES_MAX);
-        self.list(now, Lister::Peer(from, id), listing);
+        self.list(Lister::Peer(from, id), listing);
+        self.wake_exchange(now);
         Ok(())
     }
 
@@ -130,17 +131,25 @@ impl Engine {
     }
 
     pub(in crate::engine) fn pull(&mut self, now: Instant, from: NodeIndex, message: Pull) {
-        let Pull { id, key } = message;
+        let Pull { id, key, parts } = message;
         let partition = self.config.ring.partition_of(key.token());
         let n = self.config.buckets.of(key.bucket()).n;
         match self.admit(&key) {
+            Ok(()) if parts => self.with_slot(now, &key, Work::Heal(HealWork::Give { to: from, id })),
             Ok(()) => {
                 self.keep_for(now, from, TreeId { partition, n });
                 self.with_slot(now, &key, Work::Exchange(RowWork::Give { to: from, id }));
             }
             Err(refusal) => {
                 let result = Err(refusal);
-                self.send(from, PeerMessage::PullReply(PullReply { id, result }));
+                self.send(
+                    from,
+                    PeerMessage::PullReply(PullReply {
+                        id,
+                        result,
+                        whole: false,
+                    }),
+                );
             }
         }
     }

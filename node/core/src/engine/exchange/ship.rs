@@ -25,6 +25,8 @@ use std::collections::BTreeMap;
 
 /// Records that wait for this node's disk, as a multiple of what may be on its way.
 const MERGING: usize = 4;
+/// Bytes of records that may be on their way to one node, or thereabouts: where records are large the window is small.
+const BYTES_MAX: usize = 16 << 20;
 
 /// What an exchange does with a row once it is in memory.
 #[derive(Debug)]
@@ -76,6 +78,8 @@ pub(super) struct Flights {
     flights: BTreeMap<u64, Flight>,
     /// How many records each node takes at once.
     credits: BTreeMap<NodeIndex, u16>,
+    /// Bytes of a record, smoothed.
+    mean_bytes: usize,
 }
 
 impl Flights {
@@ -93,6 +97,11 @@ impl Flights {
         });
     }
 
+    /// Takes note of how large records are.
+    fn weigh(&mut self, record: &Bytes) {
+        self.mean_bytes = (7 * self.mean_bytes + record.len()) / 8;
+    }
+
     /// The record of a node under this number that is in this stage.
     fn at(&mut self, id: u64, from: NodeIndex, is: impl Fn(Stage) -> bool) -> Option<&mut Flight> {
         let flight = self.flights.get_mut(&id)?;
@@ -108,8 +117,9 @@ impl Engine {
 
     /// Sends off records as long as there is room for them.
     pub(super) fn ship(&mut self, now: Instant) {
-        let sessions: Vec<TreeId> = self.exchange.sessions.keys().copied().collect();
-        for tree in sessions {
+        let sessions = self.exchange.sessions.values().filter(|session| session.has_todo());
+        let trees: Vec<TreeId> = sessions.map(|session| session.tree).collect();
+        for tree in trees {
             let Some(session) = self.exchange.sessions.get(&tree) else {
                 continue;
             };
@@ -131,16 +141,24 @@ impl Engine {
 
     /// How many more records may be under way with a node. Its credit is about what it is sent, and as old as the last answer to that.
     fn room(&self, peer: NodeIndex) -> usize {
-        let Flights { flights, credits } = &self.exchange.flights;
-        let count = |is: &dyn Fn(Stage) -> bool| flights.values().filter(|f| f.peer == peer && is(f.stage)).count();
-        let all = count(&|_| true);
-        let merging = count(&|stage| matches!(stage, Stage::Merging { .. }));
+        let Flights {
+            flights,
+            credits,
+            mean_bytes,
+        } = &self.exchange.flights;
+        let (mut all, mut merging, mut sent) = (0, 0, 0);
+        for flight in flights.values().filter(|flight| flight.peer == peer) {
+            all += 1;
+            merging += usize::from(matches!(flight.stage, Stage::Merging { .. }));
+            sent += usize::from(flight.stage == Stage::Sent);
+        }
         let limit = self.config.limits.handoff_window;
-        let credit = match count(&|stage| stage == Stage::Sent) {
+        let credit = match sent {
             0 => limit,
             _ => credits.get(&peer).copied().unwrap_or(limit),
         };
         let window = self.exchange.pace.window(limit.min(credit));
+        let window = window.min(BYTES_MAX / mean_bytes.max(&1)).max(1);
         window
             .saturating_sub(all - merging)
             .min((MERGING * window).saturating_sub(all))
@@ -163,13 +181,16 @@ impl Engine {
         self.exchange.flights.flights.insert(id, flight);
         match what {
             Todo::Send => self.with_slot(now, &key, Work::Exchange(RowWork::Read(id))),
-            Todo::Pull | Todo::Both => self.send(peer, PeerMessage::Pull(Pull { id, key })),
+            Todo::Pull | Todo::Both => self.send(peer, PeerMessage::Pull(Pull { id, key, parts: false })),
         }
     }
 
     /// A peer has sent what it was asked for, or refused to.
     pub(in crate::engine) fn pull_reply(&mut self, now: Instant, from: NodeIndex, message: PullReply) {
-        let PullReply { id, result } = message;
+        let PullReply { id, result, .. } = message;
+        if let Ok(record) = &result {
+            self.exchange.flights.weigh(record);
+        }
         let is_pulled = |stage| matches!(stage, Stage::Pulling { .. });
         let Some(flight) = self.exchange.flights.at(id, from, is_pulled) else {
             return;
@@ -256,6 +277,7 @@ impl Engine {
 
     /// Sends a record that is synced here.
     fn hand_off(&mut self, now: Instant, id: u64, record: Bytes) {
+        self.exchange.flights.weigh(&record);
         let Some(flight) = self.exchange.flights.flights.get_mut(&id) else {
             return;
         };
@@ -288,7 +310,14 @@ impl Engine {
             }
             Err(refusal) => Err(refusal),
         };
-        self.send(to, PeerMessage::PullReply(PullReply { id, result }));
+        self.send(
+            to,
+            PeerMessage::PullReply(PullReply {
+                id,
+                result,
+                whole: true,
+            }),
+        );
     }
 
     /// A record is where it was to go, or could not be brought there.

@@ -20,7 +20,6 @@ impl Engine {
         // these, by a repair or by an exchange, and not been answered over a connection that is still there.
         let is_under_way = self.ops.iter().any(|(_, op)| is_of_key(op.key()))
             || self.pending.may_hold(key)
-            || self.repairs.keys().any(is_of_key)
             || self.exchange_pending(key);
         is_under_way.then_some(Objection::UnderWay)
     }

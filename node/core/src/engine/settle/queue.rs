@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Actors from which a record's context is worth trimming.
-const ACTORS_MAX: usize = 8;
+/// Lives without a live sibling from which a record's context is worth trimming. Those of the owners' present processes may be among them, and stay.
+const IDLE_LIVES: usize = 8;
 /// Rows read at once.
 const PAGE_ROWS: usize = 2048;
 /// Between two batches of a partition.
@@ -51,7 +51,7 @@ impl Want {
         match record.ends_ms() {
             _ if record.is_empty() => Want::Nothing,
             Some(ends_ms) => Want::Drop { ends_ms },
-            None if record.context().actors() > ACTORS_MAX => Want::Trim,
+            None if record.context().actors() >= IDLE_LIVES && record.idle_lives().len() >= IDLE_LIVES => Want::Trim,
             None => Want::Nothing,
         }
     }

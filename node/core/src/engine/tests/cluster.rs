@@ -39,10 +39,27 @@ pub(super) struct Disk {
     pub(super) holds_loads: bool,
     pub(super) refuses_stores: bool,
     pub(super) fails_loads: bool,
+    /// Rows that do not fit their checksums.
+    pub(super) corrupt: BTreeSet<Place>,
+    /// Rows that were set aside.
+    pub(super) aside: Vec<Place>,
     /// The one record that cannot be read.
     pub(super) fails_loads_of: Option<Key>,
+    /// Hints are damaged.
+    pub(super) corrupts_hints: bool,
     /// How many stores it was asked for, notes not counted.
     pub(super) stores: usize,
+}
+
+impl Disk {
+    fn set_aside(&mut self, place: Place) {
+        if !self.refuses_stores {
+            self.applied.remove(&place);
+            self.corrupt.remove(&place);
+            self.unsynced.insert(place.clone());
+            self.aside.push(place);
+        }
+    }
 }
 
 /// A cluster. Nodes are named by their index, in the order of the ring's members.
@@ -372,6 +389,7 @@ impl Cluster {
             Effect::Load { load, place } => self.answer_load(node, load, &place),
             Effect::Scan { scan, what } => self.answer_scan(node, scan, &what),
             Effect::Store { ticket, place, payload } => self.store(node, ticket, place, payload),
+            Effect::SetAside { place } => self.disks[node].set_aside(place),
             Effect::Rebuild { reason } => {
                 assert!(self.rebuilds.insert(node, reason).is_none(), "it is asked for once");
             }
@@ -398,6 +416,8 @@ impl Cluster {
         let is_lost = matches!(place, Place::Record(key) if disk.fails_loads_of.as_ref() == Some(key));
         let result = match disk.fails_loads || is_lost {
             true => Err(LoadFailed::Unreadable),
+            false if disk.corrupts_hints && matches!(place, Place::Hint(..)) => Err(LoadFailed::Corrupt),
+            false if disk.corrupt.contains(place) => Err(LoadFailed::Corrupt),
             false => Ok(disk.applied.get(place).cloned()),
         };
         self.input(node, Input::Loaded { load, result });
@@ -414,12 +434,19 @@ impl Cluster {
         };
         // Places of one kind sort by their keys.
         let wanted = disk.applied.iter().filter(|(place, _)| is_asked_for(place));
-        let rows = wanted.map(|(place, payload)| (place.key().unwrap(), payload));
-        let rows = rows.filter(|(key, _)| what.after.as_ref().is_none_or(|after| *key > after));
-        let mut rows: Vec<(Key, Bytes)> = rows.map(|(key, payload)| (key.clone(), payload.clone())).collect();
+        let row = |(place, payload): (&Place, &Bytes)| match disk.corrupt.contains(place) {
+            true => (place.key().unwrap().clone(), Err(LoadFailed::Corrupt)),
+            false => (place.key().unwrap().clone(), Ok(payload.clone())),
+        };
+        let rows = wanted.map(row);
+        let rows = rows.filter(|(key, _)| what.after.as_ref().is_none_or(|after| key > after));
+        let mut rows: Vec<(Key, Result<Bytes, LoadFailed>)> = rows.collect();
         let done = rows.len() <= what.rows_max;
         rows.truncate(what.rows_max);
-        let rows = rows.into_iter().map(|(key, payload)| (key, Ok(payload))).collect();
+        let is_damaged = disk.corrupts_hints && matches!(what.rows, ScanRows::Hints(_));
+        if is_damaged {
+            rows.iter_mut().for_each(|row| row.1 = Err(LoadFailed::Corrupt));
+        }
         let result = match disk.fails_loads {
             true => Err(LoadFailed::Unreadable),
             false => Ok(ScanPage { rows, done }),
@@ -439,6 +466,7 @@ impl Cluster {
             return self.input(node, Input::StoreFailed(ticket));
         }
         disk.unsynced.insert(place.clone());
+        disk.corrupt.remove(&place);
         match payload {
             Some(payload) => disk.applied.insert(place, payload),
             None => disk.applied.remove(&place),

@@ -1,6 +1,8 @@
 //! Disks that fail, refuse, hang or forget.
 
-use super::asks::{failed, get, get_with, key, put, put_under, read, states, texts, with_options, written};
+use super::asks::{
+    delete, failed, get, get_with, is_forward, key, put, put_under, read, states, texts, with_options, written,
+};
 use super::cluster::{Cluster, TIMEOUT};
 use crate::engine::{Input, StoreTicket};
 use crate::key::Key;
@@ -11,17 +13,34 @@ use bytes::Bytes;
 use std::time::Duration;
 
 #[test]
-fn a_node_that_cannot_read_its_disk_does_not_coordinate() {
+fn a_node_that_cannot_read_its_disk_passes_a_write_on_and_writes_nothing_itself() {
     let mut cluster = Cluster::new(3);
+    let (context, _) = written(cluster.ask(1, put(1, "a", None)));
     cluster.disks[0].fails_loads = true;
+    let before = cluster.disks[0].stores;
+    for operation in [put(2, "b", Some(&context)), delete(3, Some(&context))] {
+        written(cluster.ask(0, operation));
+    }
+    assert_eq!(cluster.sent_to(0, is_forward).len(), 2);
+    assert_eq!(cluster.disks[0].stores, before);
+    assert_eq!(texts(&cluster.record(1)), ["-", "b"], "each as it came");
+}
+
+#[test]
+fn a_node_that_cannot_read_its_disk_refuses_what_was_passed_on_to_it() {
+    let mut cluster = Cluster::new(3);
+    (0..3).for_each(|node| cluster.disks[node].fails_loads = true);
     let failure = failed(cluster.ask(0, put(1, "a", None)));
     assert_eq!(
         (failure.code, failure.outcome),
         (Code::Unavailable, Outcome::NotApplied)
     );
-    assert_eq!(states(&failure.replicas), [ReadFailed, NotAsked, NotAsked]);
-    assert!(cluster.sent.is_empty());
-    assert_eq!(cluster.engines[0].in_flight(), (0, 0));
+    let other = cluster.sent_to(0, is_forward)[0];
+    let mut expected = [NotAsked; 3];
+    expected[other] = ReadFailed;
+    assert_eq!(states(&failure.replicas), expected);
+    assert_eq!(cluster.sent.len(), 2, "one question and one answer");
+    cluster.assert_idle();
 }
 
 #[test]
@@ -62,13 +81,9 @@ fn stored_bytes_that_do_not_parse_are_a_read_error() {
             .insert(Place::Record(key()), Bytes::from_static(bytes));
         assert_eq!(read(cluster.ask(0, get())).0, ["a"]);
         assert_eq!(read(cluster.ask(1, get())).0, ["a"]);
-        let failure = failed(cluster.ask(0, put(2, "b", None)));
-        assert_eq!(
-            (failure.code, failure.outcome),
-            (Code::Unavailable, Outcome::NotApplied)
-        );
+        written(cluster.ask(0, put(2, "b", None)));
+        assert_eq!(cluster.sent_to(0, is_forward).len(), 1, "another owner coordinates");
         assert!(cluster.record_bytes(0) == bytes, "it is not overwritten");
-        cluster.assert_idle();
     }
 }
 

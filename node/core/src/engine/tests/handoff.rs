@@ -268,3 +268,26 @@ fn the_tests_key_is_among_those_that_are_handed_over_in_the_order_of_tokens() {
     assert!(tokens.is_sorted() && tokens.contains(&key().token().0), "{tokens:?}");
     assert_eq!(tokens.len(), 21);
 }
+
+#[test]
+fn a_damaged_hint_of_an_owner_is_delivered_all_the_same_and_that_of_a_fallback_is_dropped() {
+    let mut cluster = Cluster::new(5);
+    let (owners, fallbacks) = cluster.owners_and_fallbacks();
+    let away = owners[1];
+    cluster.isolate(away);
+    written(cluster.ask(owners[0], all(put(1, "a", None))));
+    cluster.disks[fallbacks[0]].corrupts_hints = true;
+    cluster.connect(fallbacks[0], away);
+    cluster.advance(Duration::from_secs(1));
+    assert!(cluster.sent_to(fallbacks[0], is_handoff).is_empty() && cluster.hinted(fallbacks[0]).is_empty());
+    assert_eq!(cluster.engines[fallbacks[0]].counters().corrupt_records, 1);
+    let mut cluster = Cluster::new(3);
+    cluster.isolate(2);
+    written(cluster.ask(0, put(1, "a", None)));
+    cluster.disks[0].corrupts_hints = true;
+    come_back(&mut cluster, 2);
+    assert_eq!(texts(&cluster.record(2)), ["a"]);
+    assert!(cluster.hinted(0).is_empty());
+    cluster.advance(Duration::from_secs(1));
+    cluster.assert_idle();
+}
