@@ -340,7 +340,10 @@ impl Record {
 
     /// The bytes of the context within canonical bytes, without a look at the rest; `None` if they do not start like a record.
     pub fn context_bytes(encoded: &[u8]) -> Option<&[u8]> {
-        let body = encoded.strip_prefix(&[RECORD_FORMAT])?;
+        let (format, body) = encoded.split_first()?;
+        if ![RECORD_FORMAT, EXPIRING_FORMAT].contains(format) {
+            return None;
+        }
         let (_, rest) = postcard::take_from_bytes::<Context>(body).ok()?;
         body.get(..body.len() - rest.len())
     }

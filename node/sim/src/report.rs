@@ -9,7 +9,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 /// Runs that shrinking may take.
-const TRIES: usize = 600;
+const TRIES: usize = 300;
 /// Events printed of the shrunk run.
 const LAST_EVENTS: usize = 80;
 

@@ -36,20 +36,24 @@ impl Dirty {
 impl Engine {
     /// Notes that a peer has missed something of a partition. The note is durable with the burst in which it is made.
     pub(super) fn mark_dirty(&mut self, node: NodeId, partition: PartitionId) {
-        let marks = self.dirty.0.entry((node, partition)).or_default();
-        *marks += 1;
-        let is_new = *marks == 1;
-        self.exchange.note_dirty(node, partition);
-        self.background.wake(Instant(0), Task::Exchange);
-        if is_new {
+        if self.count_mark(node, partition) == 1 {
             self.store_plain(Place::Dirty(node, partition), Some(Bytes::from_static(&[1])));
         }
     }
 
     /// Notes again what was noted and not stored.
     pub(super) fn mark_dirty_again(&mut self, node: NodeId, partition: PartitionId) {
-        *self.dirty.0.entry((node, partition)).or_default() += 1;
+        self.count_mark(node, partition);
         self.store_plain(Place::Dirty(node, partition), Some(Bytes::from_static(&[1])));
+    }
+
+    /// One mark more, and an exchange because of it. Returns how many there are.
+    fn count_mark(&mut self, node: NodeId, partition: PartitionId) -> u64 {
+        self.exchange.note_dirty(node, partition);
+        self.background.wake(Instant(0), Task::Exchange);
+        let marks = self.dirty.0.entry((node, partition)).or_default();
+        *marks += 1;
+        *marks
     }
 
     /// An exchange with the peer has ended that began when the partition had been noted `marks` times.

@@ -15,6 +15,8 @@
 //! How many may be under way is the [receiver's](super::handoff_receive) to say, up to this node's own window. Rejected: a rate in the
 //! configuration. It is too slow for an idle cluster and too fast for a busy one.
 
+mod pass;
+
 use super::background::{Reader, Task};
 use super::hints::HintWork;
 use super::slots::Work;
@@ -27,131 +29,18 @@ use crate::planted;
 use crate::record::Record;
 use crate::time::Instant;
 use bytes::Bytes;
+use pass::{Pass, Sent};
 use quorate_ring::{NodeId, NodeIndex};
-use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
+
+pub(super) use pass::Handoffs;
 
 /// Rows and bytes of a page.
 const PAGE_ROWS: usize = 64;
 const PAGE_BYTES: usize = 1 << 20;
 
-/// First and longest pause after a refusal, or after a pass that brought nothing home.
-const PAUSE_MIN: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_secs(30);
-
 /// A hint for a node that is connected waits this long: an owner that was slow may be slow still.
 const SOON: Duration = Duration::from_millis(250);
-
-/// How a target's hints get on.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Progress {
-    pub(super) delivered: u64,
-    pub(super) rate_per_second: u32,
-    pub(super) under_way: u32,
-}
-
-/// One hint under way.
-#[derive(Debug)]
-struct Sent {
-    key: Key,
-    /// Hash of the record that was sent; `None` for a reference.
-    hash: Option<u64>,
-    /// Another reference was made since.
-    again: bool,
-}
-
-/// One pass over the hints for a node.
-#[derive(Debug, Default)]
-struct Pass {
-    number: u64,
-    /// Rows are being read behind here.
-    after: Option<Key>,
-    is_reading: bool,
-    has_read_all: bool,
-    /// Read and not sent: keys, and records where it is no reference.
-    queue: VecDeque<(Key, Option<Bytes>)>,
-    under_way: BTreeMap<u64, Sent>,
-    credit: u16,
-    delivered: u64,
-    /// Nothing is sent before then. Set once something was refused.
-    paused_until: Option<Instant>,
-}
-
-/// What is remembered of a node between passes.
-#[derive(Debug, Default)]
-struct Home {
-    pass: Option<Pass>,
-    pause: Duration,
-    delivered: u64,
-    rate_per_second: u32,
-    /// Of the rate: since when, and how many.
-    counted_since: Instant,
-    counted: u32,
-}
-
-impl Home {
-    fn lengthen_pause(&mut self) -> Duration {
-        self.pause = (self.pause * 2).clamp(PAUSE_MIN, PAUSE_MAX);
-        self.pause
-    }
-
-    fn count(&mut self, now: Instant) {
-        self.delivered += 1;
-        self.counted += 1;
-        let elapsed = now.since(self.counted_since).as_millis();
-        if elapsed >= 1000 {
-            let rate = u128::from(self.counted) * 1000 / elapsed;
-            let before = u128::from(self.rate_per_second);
-            let mixed = if before == 0 { rate } else { (before + rate) / 2 };
-            self.rate_per_second = u32::try_from(mixed).unwrap_or(u32::MAX);
-            (self.counted_since, self.counted) = (now, 0);
-        }
-    }
-}
-
-/// All passes, by node.
-#[derive(Debug, Default)]
-pub(super) struct Handoffs {
-    homes: BTreeMap<NodeIndex, Home>,
-    passes: u64,
-}
-
-impl Handoffs {
-    pub(super) fn progress(&self, node: NodeIndex) -> Progress {
-        let Some(home) = self.homes.get(&node) else {
-            return Progress::default();
-        };
-        let under_way = home.pass.as_ref().map_or(0, |pass| pass.under_way.len());
-        Progress {
-            delivered: home.delivered,
-            rate_per_second: home.rate_per_second,
-            under_way: under_way as u32,
-        }
-    }
-
-    /// The connection to a node is gone: all that was under way is a hint as before.
-    pub(super) fn lost(&mut self, node: NodeIndex) {
-        if let Some(home) = self.homes.get_mut(&node) {
-            (home.pass, home.rate_per_second) = (None, 0);
-        }
-    }
-
-    /// A reference was made again that may be under way.
-    pub(super) fn again(&mut self, node: Option<NodeIndex>, key: &Key) {
-        let home = node.and_then(|node| self.homes.get_mut(&node));
-        let Some(pass) = home.and_then(|home| home.pass.as_mut()) else {
-            return;
-        };
-        pass.under_way
-            .values_mut()
-            .filter(|sent| sent.key == *key)
-            .for_each(|sent| sent.again = true);
-    }
-
-    fn pass(&mut self, node: NodeIndex) -> Option<&mut Pass> {
-        self.homes.get_mut(&node)?.pass.as_mut()
-    }
-}
 
 impl Engine {
     /// A node is there: its hints may go home.

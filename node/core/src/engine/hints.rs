@@ -12,6 +12,8 @@
 //! delivering them replays all of its history.
 
 use super::Engine;
+mod kept;
+
 use super::slots::{Change, Waiter, Work};
 use super::stored::{self, Stored};
 use crate::key::Key;
@@ -20,11 +22,11 @@ use crate::place::Place;
 use crate::record::Record;
 use crate::time::Instant;
 use bytes::Bytes;
+use kept::row_bytes;
 use quorate_ring::{NodeId, NodeIndex, PartitionId};
-use std::collections::{BTreeMap, BTreeSet};
 
-/// What a row costs beside its key and payload, in bytes.
-const ROW_BYTES: u64 = 64;
+pub use kept::HintsFor;
+pub(super) use kept::{HintChange, Hints};
 
 /// Something to do with hints.
 #[derive(Debug)]
@@ -37,103 +39,6 @@ pub(super) enum HintWork {
     Drop(Option<u64>),
     /// Send this node's own record, which a reference stands for, under this number.
     Deliver(NodeIndex, u64),
-}
-
-/// How a row of hints changes, in bytes as they are counted; 0: there is none.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct HintChange {
-    target: NodeId,
-    partition: PartitionId,
-    before: u64,
-    after: u64,
-    since_ms: u64,
-    /// It is a reference.
-    refers: bool,
-}
-
-/// What is kept for one owner, for people.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HintsFor {
-    /// The owner.
-    pub target: NodeId,
-    /// Hints.
-    pub count: u64,
-    /// Bytes that they are counted with: keys, payloads and a little for each row.
-    pub bytes: u64,
-    /// When the oldest of them was made, in milliseconds since 1970; about right, never too late. `None` if there are none.
-    pub oldest_ms: Option<u64>,
-    /// Hints that it has merged since this process started.
-    pub delivered: u64,
-    /// How many it merges a second at present; 0 while none are under way.
-    pub rate_per_second: u32,
-    /// Hints under way to it.
-    pub under_way: u32,
-}
-
-/// The hints for one owner.
-#[derive(Debug, Default)]
-struct Target {
-    count: u64,
-    bytes: u64,
-    oldest_ms: Option<u64>,
-    partitions: BTreeMap<PartitionId, u64>,
-}
-
-/// All hints that this node keeps. Invariant: `bytes` is the sum of all targets'.
-#[derive(Debug, Default)]
-pub(super) struct Hints {
-    targets: BTreeMap<NodeId, Target>,
-    bytes: u64,
-    /// What could not even be noted as dirty, since the disk refused.
-    unmarked: BTreeSet<(NodeId, PartitionId)>,
-}
-
-impl Hints {
-    /// Whether there are any for the owner.
-    pub(super) fn are_for(&self, target: NodeId) -> bool {
-        self.targets.contains_key(&target)
-    }
-
-    /// Whether there are any of the partition for the owner.
-    pub(super) fn are_for_partition(&self, target: NodeId, partition: PartitionId) -> bool {
-        let target = self.targets.get(&target);
-        target.is_some_and(|target| target.partitions.contains_key(&partition))
-    }
-
-    fn change(&mut self, change: HintChange) {
-        let HintChange {
-            target,
-            partition,
-            before,
-            after,
-            since_ms,
-            ..
-        } = change;
-        let entry = self.targets.entry(target).or_default();
-        entry.bytes = (entry.bytes + after).saturating_sub(before);
-        self.bytes = (self.bytes + after).saturating_sub(before);
-        match (before, after) {
-            (0, 1..) => {
-                entry.count += 1;
-                *entry.partitions.entry(partition).or_default() += 1;
-                entry.oldest_ms = Some(entry.oldest_ms.map_or(since_ms, |oldest| oldest.min(since_ms)));
-            }
-            (1.., 0) => {
-                entry.count = entry.count.saturating_sub(1);
-                let left = entry.partitions.entry(partition).or_default();
-                *left = left.saturating_sub(1);
-                if *left == 0 {
-                    entry.partitions.remove(&partition);
-                }
-            }
-            _ => {}
-        }
-        if entry.count == 0 {
-            let left = std::mem::take(&mut entry.bytes);
-            self.bytes -= left;
-            self.targets.remove(&target);
-        }
-    }
 }
 
 impl Engine {
@@ -152,7 +57,7 @@ impl Engine {
 
     /// What is kept for each owner.
     pub fn hints(&self) -> Vec<HintsFor> {
-        let of = |(&target, hints): (&NodeId, &Target)| {
+        let of = |(&target, hints): (&NodeId, &kept::Target)| {
             let node = self.config.ring.index_of(target);
             let progress = node.map(|node| self.handoffs.progress(node)).unwrap_or_default();
             HintsFor {
@@ -170,8 +75,7 @@ impl Engine {
 
     /// Whether this node keeps any hint for a key of the partition.
     pub(super) fn hints_in(&self, partition: PartitionId) -> bool {
-        let mut targets = self.hints.targets.values();
-        targets.any(|target| target.partitions.contains_key(&partition))
+        self.hints.are_in(partition)
     }
 
     /// Another owner of the key is behind: keeps a hint for it, with this record where this node has none of its own.
@@ -259,7 +163,8 @@ impl Engine {
                 }
             }
             (HintWork::Keep(record), Place::Hint(target, key)) => {
-                if !self.has_room(key, record.len()) || stored.merge(&record).is_err() {
+                let is_kept = self.has_room(key, record.len()) && stored.merge(&record).is_ok();
+                if !is_kept {
                     self.overflow(key, *target);
                 }
             }
@@ -379,12 +284,5 @@ impl Engine {
     /// The wall clock, in milliseconds since 1970.
     pub(super) fn wall_ms(&self, now: Instant) -> u64 {
         self.config.wall_ms + now.0 / 1000
-    }
-}
-
-fn row_bytes(key: &Key, payload: usize) -> u64 {
-    match payload {
-        0 => 0,
-        _ => key.encoded().len() as u64 + payload as u64 + ROW_BYTES,
     }
 }

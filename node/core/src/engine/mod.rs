@@ -514,9 +514,7 @@ impl Engine {
             Some(Op::Put(_) | Op::Tail(_)) => self.put_answer(now, id, from, state),
             Some(Op::Get(_)) => self.write_back_answer(now, id, from, state),
             Some(Op::Forward(_)) => {}
-            None => {
-                self.pending.answered(from, id.0);
-            }
+            None => self.pending.answered(from, id.0),
         }
     }
 

@@ -177,14 +177,6 @@ impl Peers {
         }
     }
 
-    /// The node keeps a request waiting for so long that it is slow.
-    pub(super) fn keeps_waiting(&mut self, node: NodeIndex) {
-        let at = usize::from(node.0);
-        if self.peers.get(at).is_some_and(|peer| peer.up && peer.open.is_none()) {
-            self.open(at);
-        }
-    }
-
     pub(super) fn is_up(&self, node: NodeIndex) -> bool {
         self.peers.get(usize::from(node.0)).is_some_and(|peer| peer.up)
     }

@@ -2,7 +2,7 @@
 //!
 //! Each acknowledged value is among the final siblings, or some write that may have been applied was made by a client that had been shown it. In a
 //! bucket whose blind writes replace, such a write may have taken it too. A tombstone may be gone as soon as any other write was
-//! made: it has nothing to show.
+//! made: it has nothing to show. And it goes when it is settled.
 
 use super::{Case, broken, describe};
 use crate::history::Fate;
@@ -27,12 +27,15 @@ pub(super) fn check(case: &Case<'_>) -> Vec<Violation> {
             continue;
         }
         let excused = if write.is_delete() {
-            case.of_key(write.key).iter().any(|&other| {
+            let is_later = |&&other: &&usize| {
                 let by = &case.writes()[other];
                 other != index && case.may_be_applied(other) && by.over_at() > write.start()
-            })
+            };
+            case.facts.settled[write.key] || case.of_key(write.key).iter().filter(is_later).count() > 0
         } else {
-            !case.coverers(index).is_empty() || case.may_be_replaced(index)
+            !case.coverers(index).is_empty()
+                || case.may_be_replaced(index)
+                || case.may_expire(index, case.facts.state.at)
         };
         if !excused {
             found.push(broken(

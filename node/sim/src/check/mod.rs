@@ -28,7 +28,6 @@ use quorate_core::bucket::{BlindWrites, Durability};
 use quorate_core::record::Record;
 use std::collections::BTreeSet;
 
-const REBUILDS: bool = false;
 /// What was left of all keys at some moment after healing.
 pub(crate) struct State {
     /// When.
@@ -170,8 +169,16 @@ impl<'a> Case<'a> {
     /// what they have lost from as many others as it takes.
     pub(crate) fn is_remembered(&self, key: usize, acks: u8) -> bool {
         let (options, properties) = (self.facts.options, self.facts.options.properties(key));
+        let meets = !options.loses || acks + self.sources(key) > properties.n;
+        !options.forgets && meets && properties.durability == Durability::Durable
+    }
+
+    /// From how many other owners one that has lost its disk reads everything again, before it answers reads.
+    pub(crate) fn sources(&self, key: usize) -> u8 {
+        let properties = self.facts.options.properties(key);
         let w = properties.w.unwrap_or(properties.majority());
-        !options.forgets && (!options.loses || (REBUILDS && acks >= w)) && properties.durability == Durability::Durable
+        let r = properties.r.unwrap_or(properties.majority());
+        (properties.n + 1 - w).max(r).min(properties.n - 1)
     }
 
     /// Whether nobody may remember this write's id any more, so that a late copy of it is taken for a new write: too many younger ones were
@@ -180,9 +187,24 @@ impl<'a> Case<'a> {
         self.is_beyond_window(index) || self.facts.settled[self.writes()[index].key]
     }
 
-    /// Whether its time may have been over by then.
-    pub(crate) fn may_expire(&self, _index: WriteIndex, _at: u64) -> bool {
-        false
+    /// Whether its time may have been over by then, by some node's clock.
+    pub(crate) fn may_expire(&self, index: WriteIndex, at: u64) -> bool {
+        let write = &self.writes()[index];
+        self.ttl_us(write.key)
+            .is_some_and(|ttl| at.saturating_add(self.facts.options.skew_us() + 1_000) >= write.start() + ttl)
+    }
+
+    /// Whether its time must have been over by then, by every node's clock.
+    pub(crate) fn must_expire(&self, index: WriteIndex, at: u64) -> bool {
+        let write = &self.writes()[index];
+        let latest = self.facts.options.skew_us() + 1_000;
+        let over = |ttl| write.over_at().saturating_add(ttl + latest) < at;
+        !self.may_be_repeated(index) && self.ttl_us(write.key).is_some_and(over)
+    }
+
+    fn ttl_us(&self, key: usize) -> Option<u64> {
+        let ttl = self.facts.options.properties(key).ttl_seconds;
+        ttl.map(|seconds| u64::from(seconds) * 1_000_000)
     }
 
     /// Whether so many younger writes of the key may have been overwritten that nobody remembers this one's id: then a late copy of it may come

@@ -48,10 +48,8 @@ pub(super) fn check(case: &Case<'_>) -> Vec<Violation> {
 fn is_promised(case: &Case<'_>, read: &Read) -> bool {
     let options = case.facts.options;
     let properties = options.properties(read.key);
-    // An owner that reads its records again asks as many others as are sure to have met every acknowledged write. What was read and not
-    // acknowledged it may miss.
-    let w = properties.w.unwrap_or(properties.majority());
-    let survives = !options.loses || (super::REBUILDS && read.need.all + w < properties.n + 2);
+    // What a read of R was sure of is on N - R + 1 owners; one that lost its disk meets it again if it reads from as many as R.
+    let survives = !options.loses || read.need.all <= case.sources(read.key);
     read.need.strict && !options.forgets && survives && properties.durability == Durability::Durable
 }
 

@@ -66,7 +66,7 @@ fn hold(case: &Case<'_>, read: &Read, open: &Open, overwritten: &Open, found: &m
             .coverers(index)
             .iter()
             .any(|&by| case.writes()[by].start() < read.end);
-        if !write.is_delete() && !covered && !case.may_be_replaced(index) {
+        if !write.is_delete() && !covered && !case.may_be_replaced(index) && !case.may_expire(index, read.end) {
             let detail = format!(
                 "a read at {} of {} owners did not return {}",
                 read.start,

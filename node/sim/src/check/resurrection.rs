@@ -1,7 +1,7 @@
 //! P4: what an acknowledged delete covered does not come back.
 //!
 //! Once replicas have converged, no read returns a value that the client of an acknowledged delete had been shown, and no disk holds one. While faults
-//! last, a read may still return it, from an owner that the delete has not reached.
+//! last, a read may still return it, from an owner that the delete has not reached. A value that has expired reads as deleted at any time.
 
 use super::{Case, broken, describe};
 use crate::history::{Fate, WriteIndex};
@@ -11,6 +11,14 @@ use crate::world::truth::identity;
 pub(super) fn check(case: &Case<'_>) -> Vec<Violation> {
     let mut found = check_state(case);
     for read in &case.facts.history.reads {
+        for &index in read.values.iter().filter(|&&index| case.must_expire(index, read.start)) {
+            let detail = format!(
+                "a read at {} returned {}, which had expired",
+                read.start,
+                describe(case, index)
+            );
+            found.push(broken(Promise::P4, detail));
+        }
         let after = read.start.min(case.facts.converged_at);
         for &index in read.values.iter().filter(|_| read.start >= case.facts.converged_at) {
             if let Some(by) = deleted_by(case, index, after) {

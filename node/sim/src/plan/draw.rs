@@ -10,7 +10,6 @@ use crate::rng::{Purpose, Stream};
 use quorate_core::bucket::{BlindWrites, BucketProperties};
 use quorate_core::request::QuorumKind;
 
-const EXCHANGE: bool = false;
 /// Operations in a drawn plan.
 const STEPS: u64 = 300;
 
@@ -40,11 +39,12 @@ fn options(rng: &mut Stream) -> Options {
         1 => rng.range(3, 8),
         _ => rng.range(9, 20),
     };
+    let forgets = forgets && std::env::var("SIM_NO_FORGET").is_err();
     let loses = nodes >= 2 && rng.chance(400);
     let stays_away = (nodes >= 2 && rng.chance(60)).then(|| rng.small(0, nodes - 1));
     Options {
         nodes,
-        partition_bits: rng.small(0, 6),
+        partition_bits: [0, 1, 2, 3, 4, 5, 6][rng.weighted(&[6, 6, 6, 4, 2, 1, 1])],
         horizon_ms: horizon(rng),
         keys: (0..keys).map(|index| key(rng, buckets.len(), index)).collect(),
         clients: (0..rng.range(1, 10)).map(|_| client(rng)).collect(),
@@ -56,7 +56,7 @@ fn options(rng: &mut Stream) -> Options {
         forgets,
         loses,
         stays_away,
-        healing: healing(rng),
+        healing: healing(rng, loses),
         node_skews_ms: (0..nodes).map(|_| node_skew(rng)).collect(),
     }
 }
@@ -69,14 +69,18 @@ fn node_skew(rng: &mut Stream) -> i64 {
     }
 }
 
-fn healing(rng: &mut Stream) -> HealingPlan {
+fn healing(rng: &mut Stream, loses: bool) -> HealingPlan {
+    // What is lost is read again by way of exchanges.
+    let exchange = loses || rng.chance(900);
     HealingPlan {
         hints: rng.chance(800),
         hint_bytes_max: if rng.chance(200) { rng.range(0, 2_000) } else { 1 << 30 },
         handoff_window: rng.pick(&[1, 4, 64]),
         repairs_per_second: rng.pick(&[0, 1, 1000]),
-        exchange: rng.chance(900) && EXCHANGE,
-        exchange_every_ms: rng.range(1_000, 2_500) as u32,
+        exchange,
+        exchange_every_ms: rng.range(3_000, 6_000) as u32,
+        settle_age_ms: rng.pick(&[0, 200, 2_000]),
+        is_new_cluster: exchange && rng.chance(100),
     }
 }
 
@@ -123,6 +127,7 @@ fn bucket(rng: &mut Stream, nodes: u8, forgets: bool, index: u64) -> BucketPlan 
         quorum: rng.pick(&[QuorumKind::Strict, QuorumKind::Sloppy]),
         pr: rng.chance(80).then(|| rng.small(1, n)),
         pw: rng.chance(80).then(|| rng.small(1, n)),
+        ttl_seconds: rng.chance(60).then(|| rng.range(1, 20) as u32),
         ..BucketProperties::default()
     };
     BucketPlan {
@@ -162,7 +167,7 @@ fn limits(rng: &mut Stream) -> LimitsPlan {
             16_384
         },
         slots_max: if rng.chance(150) {
-            rng.range(1, 6) as u32
+            rng.range(2, 7) as u32
         } else {
             65_536
         },

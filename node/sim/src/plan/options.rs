@@ -100,6 +100,12 @@ pub struct HealingPlan {
     pub exchange: bool,
     /// As [`Limits::exchange_every`].
     pub exchange_every_ms: u32,
+    /// As [`Limits::settle_age`].
+    #[serde(default)]
+    pub settle_age_ms: u32,
+    /// Whether directories are new at the first start: then each node has to hear from the others first that there is nothing.
+    #[serde(default)]
+    pub is_new_cluster: bool,
 }
 
 impl Default for HealingPlan {
@@ -111,6 +117,8 @@ impl Default for HealingPlan {
             repairs_per_second: 1000,
             exchange: true,
             exchange_every_ms: 2_000,
+            settle_age_ms: 500,
+            is_new_cluster: false,
         }
     }
 }
@@ -210,6 +218,12 @@ impl Options {
         }
     }
 
+    /// The most by which two nodes' clocks may differ here, in microseconds.
+    pub(crate) fn skew_us(&self) -> u64 {
+        let most = self.node_skews_ms.iter().map(|skew| skew.unsigned_abs()).max();
+        2000 * most.unwrap_or(0)
+    }
+
     /// The ring.
     pub fn ring(&self) -> Arc<Ring> {
         let member = |node: u8| Member {
@@ -272,6 +286,7 @@ impl Options {
             exchange: self.healing.exchange,
             exchange_every: Duration::from_millis(self.healing.exchange_every_ms.into()),
             settle_after: SETTLE_AFTER,
+            settle_age: Duration::from_millis(self.healing.settle_age_ms.into()),
             ..Limits::default()
         }
     }

@@ -34,6 +34,11 @@ impl World {
     pub(super) fn count_probes(&mut self, at: NodeNo) {
         let node = &mut self.nodes[at];
         let Some(engine) = &node.engine else { return };
+        let (read, all) = engine.rebuilding();
+        if node.has_amnesia && node.is_new && read == all {
+            node.has_amnesia = false;
+            self.probes.hit(Probe::Rebuilt);
+        }
         let counters = engine.counters();
         let seen = std::mem::replace(&mut node.seen, counters);
         for (before, after, probe) in [
@@ -45,6 +50,17 @@ impl World {
                 counters.replicas_differed,
                 Probe::ReplicasDiffered,
             ),
+            (seen.healed_records, counters.healed_records, Probe::HealedRecord),
+            (seen.leaves_corrected, counters.leaves_corrected, Probe::LeafCorrected),
+            (seen.hints_overflowed, counters.hints_overflowed, Probe::HintsFull),
+            (
+                seen.exchanges_differed,
+                counters.exchanges_differed,
+                Probe::ExchangeDiffered,
+            ),
+            (seen.settle_refused, counters.settle_refused, Probe::SettleRefused),
+            (seen.read_repairs, counters.read_repairs, Probe::ReadRepaired),
+            (seen.peers_slowed, counters.peers_slowed, Probe::BreakerOpened),
         ] {
             self.probes.hit_if(after > before, probe);
         }

@@ -54,7 +54,6 @@ impl Disk {
     }
 
     /// Adds to the batch that a corrupt record is moved out of the way.
-    #[allow(dead_code)]
     pub(crate) fn stage_aside(&mut self, place: &Place) {
         let RowName { shelf, token, key } = place.row();
         match shelf {
@@ -140,6 +139,17 @@ impl Disk {
         let (point, ticket) = self.running.take()?;
         self.store.finish_sync(point).ok()?;
         Some(ticket)
+    }
+
+    /// The directory of a node that has been started before, and holds nothing: as it is when all of a cluster is founded together.
+    pub(crate) fn found(&mut self) {
+        let boot = Boot {
+            generation: 0,
+            is_new: false,
+        };
+        self.stage(&Place::Own, Some(&boot.note()));
+        let stored = self.store.apply(&mut self.batch).and_then(|()| self.store.sync());
+        debug_assert!(stored.is_ok(), "a disk takes a note at a start");
     }
 
     /// Begins a start of the directory: its generation is on disk before anything else happens.

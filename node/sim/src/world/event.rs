@@ -35,8 +35,6 @@ pub(crate) enum Event {
     Synced { node: NodeNo, life: u32 },
     /// A node starts again.
     Start { node: NodeNo, life: u32 },
-    /// A node's directory is set aside, and it starts with an empty one.
-    SetAside { node: NodeNo, life: u32 },
     /// A pause ends.
     Resume { node: NodeNo, life: u32, pause: u32 },
     /// Peers lose patience with a node that is paused.

@@ -32,12 +32,7 @@ impl World {
                 self.nodes[usize::from(node)].crash_after = Some((effects, down_ms));
             }
             &FaultKind::RollBack { node, starts, down_ms } => self.roll_back(node.into(), starts.into(), down_ms),
-            &FaultKind::Leave { node } => {
-                let node = usize::from(node);
-                self.crash(node, 1000);
-                self.nodes[node].has_left = true;
-                self.left_at = Some(self.now);
-            }
+            &FaultKind::Leave { node } => self.leave(node.into()),
             &FaultKind::Rot { node, what, row, bit } => self.rot(node.into(), what, row.into(), bit.into()),
             &FaultKind::SyncFails { node } => self.nodes[usize::from(node)].disk.sync_fails = true,
             &FaultKind::Slow { node, by_ms, for_ms } => {
@@ -112,7 +107,7 @@ impl World {
         }
     }
 
-    pub(super) fn crash_and_restart(&mut self, at: usize, survive_pm: u16, down_ms: u32, wipe: bool) {
+    fn crash_and_restart(&mut self, at: usize, survive_pm: u16, down_ms: u32, wipe: bool) {
         if !self.nodes[at].is_running() {
             return;
         }
@@ -141,12 +136,28 @@ impl World {
         self.crash(at, 1000);
         if self.nodes[at].disk.remembered() > 0 && self.may_lose_all(at) {
             self.probes.hit(Probe::RolledBack);
+            let before = self.truth.rows(at).synced_rows();
             let node = &mut self.nodes[at];
             node.disk.roll_back(starts);
-            node.has_amnesia = true;
+            node.is_rolled_back = true;
             self.truth.reload(&self.keys, at, &self.nodes[at].disk);
+            self.nodes[at].has_amnesia |= before != self.truth.rows(at).synced_rows();
         }
         self.start_later(at, micros(down_ms.into()));
+    }
+
+    /// A node goes and never comes back; but not while another one needs it to know what it has lost.
+    fn leave(&mut self, at: usize) {
+        let is_sound = |node: &Node| {
+            let rebuilding = node.engine.as_ref().map(quorate_core::engine::Engine::rebuilding);
+            !node.has_amnesia && node.rotten.is_empty() && rebuilding.is_some_and(|(read, all)| read == all)
+        };
+        if self.nodes.iter().all(is_sound) {
+            self.crash(at, 1000);
+            self.nodes[at].has_left = true;
+            self.left_at = Some(self.now);
+            self.probes.hit(Probe::StaysAway);
+        }
     }
 
     /// A bit flips on a node's disk.

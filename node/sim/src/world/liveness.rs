@@ -19,7 +19,8 @@ impl World {
             if up < w || up == 0 {
                 continue;
             }
-            let merged = self.truth.merged(key);
+            let there = (0..self.nodes.len()).filter(|&at| !self.nodes[at].has_left);
+            let merged = self.truth.merged_over(key, there);
             let number = key as u8;
             // The owner of this rank that is there.
             let here = |rank: usize| {
@@ -37,7 +38,7 @@ impl World {
             if self.must_succeed(first, read) {
                 let found = self.history.reads.last().map_or(0, |read| read.values.len());
                 let held = merged.values().count();
-                if found != held && up == owners.len() as u8 {
+                if found != held && properties.ttl_seconds.is_none() {
                     self.violated(Promise::P2, || {
                         format!("key {key} reads as {found} values, and its owners hold {held}")
                     });

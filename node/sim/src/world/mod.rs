@@ -207,6 +207,9 @@ impl World {
 
     fn boot(&mut self) {
         for at in 0..self.nodes.len() {
+            if !self.plan.options.healing.is_new_cluster {
+                self.nodes[at].disk.found();
+            }
             self.start(at);
         }
         let plan = self.plan.clone();
@@ -256,9 +259,6 @@ impl World {
             Event::Synced { node, life } if self.lives(node, life) => self.synced(node),
             Event::Resume { node, life, pause } if self.pause_lasts(node, life, pause) => self.resume(node),
             Event::Silent { node, life, pause } if self.pause_lasts(node, life, pause) => self.silent(node),
-            Event::SetAside { node, life } if self.nodes[node].life() == life => {
-                self.crash_and_restart(node, 0, 10, true);
-            }
             Event::Start { node, life } if !self.nodes[node].is_running() && self.nodes[node].life() == life => {
                 self.start(node);
             }

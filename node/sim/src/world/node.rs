@@ -44,6 +44,10 @@ pub(super) struct Node {
     pub(super) has_left: bool,
     /// It has lost its disk, or what was written to it since an earlier start, and has not read everything again.
     pub(super) has_amnesia: bool,
+    /// It was put over an older copy of its disk, and may find that out.
+    pub(super) is_rolled_back: bool,
+    /// Its process began with a directory from which something is missing.
+    pub(super) is_new: bool,
     /// Keys whose records have rotted on its disk and were not written again since.
     pub(super) rotten: BTreeSet<usize>,
 }
@@ -115,6 +119,7 @@ impl World {
             }
         }
         node.engine = Some(engine);
+        node.is_new = boot.is_new;
         node.origin = origin;
         node.seen = Counters::default();
         node.tick_at = None;

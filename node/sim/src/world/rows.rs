@@ -82,6 +82,11 @@ impl NodeRows {
         self.synced.iter().map(|(&row, record)| (row, record))
     }
 
+    /// A copy of all that is synced.
+    pub(crate) fn synced_rows(&self) -> Vec<(Row, Rc<Record>)> {
+        self.synced.iter().map(|(&row, record)| (row, record.clone())).collect()
+    }
+
     /// Everything about a key that is on this disk now or would be after a power cut.
     pub(crate) fn of_key(&self, key: usize) -> impl Iterator<Item = &Rc<Record>> {
         let both = [&self.visible, &self.synced];

@@ -9,6 +9,7 @@
 use super::causal::Causal;
 use super::disk::Disk;
 use super::event::NodeNo;
+use super::node::WALL_MS;
 use super::rows::{Change, NodeRows, Row};
 use crate::history::History;
 use crate::probes::{Probe, Probes};
@@ -126,10 +127,12 @@ impl Truth {
                 self.broken(Promise::P0, detail);
             }
         }
-        if let Some(wrong) = self
-            .causal
-            .judge(key, &record, self.replaces[key] || self.settled.contains(&key))
-        {
+        // Without what has been settled it is not known what replaced what.
+        let shrinks = self.nodes[at]
+            .get(row)
+            .is_some_and(|before| !record.context().covers(before.context()));
+        let may_miss = self.replaces[key] || self.settled.contains(&key) || shrinks;
+        if let Some(wrong) = self.causal.judge(key, &record, may_miss) {
             self.broken(
                 Promise::P2,
                 format!("node {at} stores a wrong record under {row:?}: {wrong}"),
@@ -182,7 +185,7 @@ impl Truth {
                 if after.is_empty() {
                     self.last_reaped = Some((at, now));
                 }
-                self.check_settled(at, key, before.context(), after);
+                self.check_settled(now, (at, key), before.context(), after);
             }
             Row::Hint(target, key) if after.is_empty() => self.check_went_home(at, (target, key), &before),
             Row::Hint(..) => self.broken(
@@ -196,7 +199,7 @@ impl Truth {
     }
 
     /// P6 and P4: what an owner drops of what it knew, every owner knew durably, and none of it is live as a value anywhere.
-    fn check_settled(&mut self, at: NodeNo, key: usize, before: &Context, after: &Context) {
+    fn check_settled(&mut self, now: u64, (at, key): (NodeNo, usize), before: &Context, after: &Context) {
         let unknown_to = self.owners[key].iter().copied().find(|&owner| {
             let nothing = Context::new();
             !knows_dropped(self.nodes[owner].ever(key).unwrap_or(&nothing), before, after)
@@ -210,7 +213,8 @@ impl Truth {
         let dropped = |dot: Dot| before.contains(dot) && !after.contains(dot);
         let live = self.nodes.iter().enumerate().find_map(|(node, rows)| {
             let mut siblings = rows.of_key(key).flat_map(|record| record.siblings());
-            let alive = siblings.find(|s| dropped(s.dot) && !s.content.is_tombstone())?;
+            let wall_ms = WALL_MS as u64 + now / 1000;
+            let alive = siblings.find(|s| dropped(s.dot) && s.is_live(wall_ms))?;
             Some((node, alive.dot))
         });
         if let Some((node, dot)) = live {
@@ -343,8 +347,13 @@ impl Truth {
 
     /// The merge over all disks: what the key holds once everybody has heard everything.
     pub(crate) fn merged(&self, key: usize) -> Record {
+        self.merged_over(key, 0..self.nodes.len())
+    }
+
+    /// The merge over the disks of some nodes.
+    pub(crate) fn merged_over(&self, key: usize, nodes: impl Iterator<Item = NodeNo>) -> Record {
         let mut merged = Record::default();
-        for rows in &self.nodes {
+        for rows in nodes.map(|at| &self.nodes[at]) {
             let of_key = rows.iter().filter(|(row, _)| row.key() == key);
             of_key.for_each(|(_, record)| merged.merge(record));
         }

@@ -40,7 +40,9 @@ impl Engine {
         if missing == 0 {
             return;
         }
-        let ranked = self.peers.rank(op.tally.unasked());
+        let mut ranked = self.peers.rank(op.tally.unasked());
+        // They have nothing to say until they have read everything again.
+        ranked.sort_by_key(|&node| self.memory.says_rebuilding(node));
         let probe = self.peers.to_probe(ranked.iter().skip(missing).copied());
         let has_enough = ranked.len() >= missing;
         let mut quick = 0;

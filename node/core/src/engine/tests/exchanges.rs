@@ -628,3 +628,25 @@ fn times_of_exchanges_do_not_run_away() {
     assert!(cluster.now.since(now) > Duration::from_secs(100));
     assert!(cluster.now > Instant(0));
 }
+
+#[test]
+fn what_hints_bring_is_not_brought_by_exchanges_as_well() {
+    let mut cluster = Cluster::with(3, |config| {
+        config.limits.exchange = true;
+        config.limits.hints = true;
+    });
+    settle(&mut cluster);
+    away(&mut cluster, 2, |cluster| write(cluster, 0, 0..300, "a"));
+    let now = cluster.now;
+    (0..3).for_each(|node| cluster.engines[node].exchange_now(now));
+    cluster.run();
+    cluster.advance(2 * SOON);
+    assert_equal(&cluster);
+    let mut keys = brought(&cluster, 2);
+    keys.dedup();
+    assert_eq!(keys, sorted(0..300));
+    let exchanged: u64 = (0..3).map(|n| cluster.engines[n].counters().exchange_sent).sum();
+    assert_eq!(exchanged, 0);
+    let in_sync = |node: usize| status(&cluster, node).trees_in_sync == status(&cluster, node).trees_total;
+    assert!((0..3).all(in_sync));
+}

@@ -340,7 +340,8 @@ fn a_fallback_that_coordinated_alone_keeps_the_record_for_every_owner() {
     written(cluster.ask(fallbacks[0], one));
     let mut hinted = cluster.hinted(fallbacks[0]);
     let mut expected = owners.clone();
-    (hinted.sort(), expected.sort());
+    hinted.sort();
+    expected.sort();
     assert_eq!(hinted, expected);
     reconnect(&mut cluster, &owners, &fallbacks);
     for owner in owners {

@@ -3,7 +3,7 @@
 use super::asks::{failed, found, get_with, is_fetch, put, read, written};
 use super::cluster::{Cluster, index};
 use crate::engine::Input;
-use crate::message::{FetchReply, Held, PeerMessage};
+use crate::message::{FetchReply, Held, PeerMessage, Refusal};
 use crate::request::{Code, Operation, QuorumKind, ReadOptions, ReplicaState, Reply, Role};
 use quorate_ring::NodeId;
 use std::time::Duration;
@@ -210,4 +210,44 @@ fn owners_that_hang_have_fallbacks_stand_in_within_100_ms() {
     let handle = cluster.begin(me, get_r(2, None));
     answer_hint(&mut cluster, me, Held::Same);
     read(cluster.reply(handle).unwrap());
+}
+
+#[test]
+fn an_owner_that_is_rebuilding_gives_no_answer_and_the_next_one_is_asked() {
+    for quorum in [QuorumKind::Strict, QuorumKind::Sloppy] {
+        let (mut cluster, owners, _) = six();
+        let me = owners[0];
+        owners[1..].iter().for_each(|&owner| cluster.hold(me, owner));
+        let handle = cluster.begin(
+            me,
+            get_with(ReadOptions {
+                quorum: Some(quorum),
+                ..ReadOptions::default()
+            }),
+        );
+        let asked = cluster.sent_to(me, is_fetch);
+        let [first] = asked[..] else { panic!("{asked:?}") };
+        let id = cluster.sent.iter().find_map(|(_, _, message)| match message {
+            PeerMessage::Fetch(m) => Some(m.id),
+            _ => None,
+        });
+        let result = Err(Refusal::Rebuilding);
+        let message = PeerMessage::FetchReply(FetchReply {
+            id: id.unwrap(),
+            result,
+        });
+        let from = index(first);
+        cluster.input(me, Input::Message { from, message });
+        cluster.run();
+        assert_eq!(cluster.reply(handle), None);
+        owners[1..]
+            .iter()
+            .filter(|&&owner| owner != first)
+            .for_each(|&owner| cluster.release(me, owner));
+        let Ok(Reply::Found { replicas, .. }) = cluster.reply(handle).unwrap() else {
+            panic!("it is found")
+        };
+        let rebuilding = replicas.iter().find(|report| report.state == ReplicaState::Rebuilding);
+        assert_eq!(rebuilding.unwrap().node, index(first));
+    }
 }
