@@ -4,6 +4,7 @@ use super::{Inner, Peer};
 use crate::handle::{NodeStatus, PeerStatus, StorageStatus};
 use crate::healing::{
     ExchangeStatus, HealingStatus, HintsStatus, LastExchange, RebuildStatus, RunningExchange, ScrubStatus,
+    SettlingStatus,
 };
 use quorate_core::engine::{ExchangePhase, HintsFor, PeerState};
 use quorate_ring::{Member, NodeIndex, Ring};
@@ -87,6 +88,7 @@ impl Inner {
             hint_bytes_max: config.limits.hint_bytes_max,
             hints: self.engine.hints().iter().map(|hints| self.hints_for(hints)).collect(),
             exchange: self.exchange(),
+            settling: self.settling(),
             rebuilding: RebuildStatus {
                 partitions: (of - read) as u64,
                 of: of as u64,
@@ -118,6 +120,19 @@ impl Inner {
             oldest_seconds: hints.oldest_ms.map_or(0, |oldest| now_ms.saturating_sub(oldest) / 1000),
             per_second: rate as f64,
             eta_seconds: (rate > 0).then(|| hints.count.div_ceil(rate)),
+        }
+    }
+
+    fn settling(&self) -> SettlingStatus {
+        let settling = self.engine.settling();
+        let objection = settling
+            .last_objection
+            .map(|(node, why)| format!("{}: {why:?}", self.name_of(node)));
+        SettlingStatus {
+            waiting: settling.queued,
+            away: settling.away.iter().map(|&node| self.name_of(node)).collect(),
+            rounds: settling.rounds,
+            last_objection: objection,
         }
     }
 
