@@ -1,6 +1,6 @@
 //! How exchanges end, and when the next one is due.
 //!
-//! Found something: look again soon whether that was all. Failed, or the tree was taken: try again, later each time. Otherwise: the usual round,
+//! Roots differed: look again soon whether that was all, later each time, until they agree, so that the node that was asked knows it, too. Failed, or the tree was taken: try again, later each time. Otherwise: the usual round,
 //! which the node with the smaller index begins.
 
 use super::schedule::{Class, Entry};
@@ -11,9 +11,6 @@ use crate::time::Instant;
 use crate::tree::TreeId;
 use quorate_ring::NodeIndex;
 use std::time::Duration;
-
-/// How often a pair is looked at again though no record differed: under a steady load there is always some write on its way.
-const LOOKS_MAX: u32 = 3;
 
 impl Engine {
     /// Ends sessions that have waited too long.
@@ -80,9 +77,9 @@ impl Engine {
         } = session.entry;
         let limits = &self.config.limits;
         let grown = |pause: Duration, times: u32| (pause * (1 << times.min(6))).min(PAUSE_MAX);
-        // Where the roots differed the peer, too, waits to hear that they do not any more, even if all that differed was a write on its way.
-        let was_equal = matches!(session.phase, Phase::Root { .. });
-        let looks_again = ended.differing > 0 || (!was_equal && follow_ups < LOOKS_MAX);
+        // A session whose roots agree ends where it began. Where they differed the peer, too, waits to hear that they do not any more, even if
+        // all that differed was a write on its way.
+        let looks_again = !matches!(session.phase, Phase::Root { .. });
         let failed = end == End::Failed || ended.failed > 0;
         let (pause, failures, follow_ups) = match end {
             End::Busy => (grown(BUSY_AFTER, failures.min(3)), failures + 1, follow_ups),
