@@ -105,8 +105,14 @@ pub struct LastExchange {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SettlingStatus {
-    /// Records that wait to be settled.
+    /// Records that wait to be settled, in the partitions of which this node is the first owner: over all nodes each counts once.
     pub waiting: u64,
+    /// Members that are not connected. While there are any, nothing is settled.
+    pub away: Vec<String>,
+    /// Rounds of proofs asked since the start.
+    pub rounds: u64,
+    /// Who objected last to settling a record, and why; none if nobody has.
+    pub last_objection: Option<String>,
 }
 
 /// How much of its memory a node has still to read again.

@@ -21,9 +21,11 @@ use crate::syncer::Syncer;
 use crate::transport::{Outbox, close};
 use bytes::Bytes;
 use cache::RecordCache;
+use quorate_core::bucket::Durability;
 use quorate_core::engine::{
     Effect, Engine, Input, LoadFailed, LoadId, RequestHandle, Scan, ScanId, ScanPage, ScanRows, StoreTicket,
 };
+use quorate_core::key::Key;
 use quorate_core::message::{
     Message, PeerMessage, Query, QueryAnswer, QueryReply, QueryRequest, Request, RequestReply,
 };
@@ -62,6 +64,8 @@ struct Inner {
     stores: Vec<(StoreTicket, Place)>,
     /// The newest store that was applied, or refused.
     applied: StoreTicket,
+    /// Replies of this burst.
+    replies: Vec<(Requester, Response)>,
     peers: Vec<Peer>,
     clients: usize,
     requests: Slab<Requester>,
@@ -113,6 +117,7 @@ impl Shard {
             batch: Batch::new(),
             stores: Vec::new(),
             applied: StoreTicket::default(),
+            replies: Vec::new(),
             cache: RecordCache::new(cache_bytes),
             peers: (0..members).map(|_| Peer::default()).collect(),
             clients: 0,
@@ -353,6 +358,12 @@ impl Inner {
             self.apply();
         }
         self.syncer.request(self.applied, self.engine.sync_wanted());
+        // Not earlier: an ack that does not wait for the disk speaks of what is applied.
+        let mut replies = std::mem::take(&mut self.replies);
+        for (requester, response) in replies.drain(..) {
+            self.answer(requester, response);
+        }
+        self.replies = replies;
     }
 
     fn effect(&mut self, effect: Effect) {
@@ -360,7 +371,7 @@ impl Inner {
             Effect::Send { to, message } => self.send(to, message),
             Effect::Reply { handle, response } => {
                 if let Some(requester) = self.requests.try_remove(handle.0 as usize) {
-                    self.answer(requester, response);
+                    self.replies.push((requester, response));
                 }
             }
             Effect::Load { load, place } => self.load(load, &place),
@@ -493,6 +504,18 @@ impl Inner {
         }
     }
 
+    /// Buckets of relaxed durability acknowledge what the system has, and not only this process.
+    fn hand_over(&self, stores: &[(StoreTicket, Place)]) {
+        let buckets = &self.engine.config().buckets;
+        let is_relaxed = |key: &Key| buckets.of(key.bucket()).durability == Durability::Relaxed;
+        if stores.iter().any(|(_, place)| place.key().is_some_and(is_relaxed))
+            && let Err(error) = self.storage.hand_over()
+        {
+            tracing::error!(%error, "stopping at once: what was acknowledged last may be lost");
+            std::process::abort();
+        }
+    }
+
     /// Applies the stores of this burst.
     fn apply(&mut self) {
         let mut stores = std::mem::take(&mut self.stores);
@@ -501,7 +524,7 @@ impl Inner {
             self.batch.put(Column::Leaf, token, &[n], &sum.to_le_bytes());
         }
         match self.storage.apply(&mut self.batch) {
-            Ok(()) => {}
+            Ok(()) => self.hand_over(&stores),
             Err(error) if error.is_certainly_not_applied() => {
                 tracing::warn!(%error, stores = stores.len(), "the disk takes no writes now");
                 self.batch.clear();

@@ -102,6 +102,26 @@ impl RocksStorage {
         self.space.set_reserve(reserve_bytes);
     }
 
+    /// Hands everything that was applied to the system, in one write: a crash of this process takes none of it back any more, a
+    /// crash of the system may. For whoever acknowledges before [`sync`](Storage::sync).
+    ///
+    /// # Errors
+    /// As for `sync`.
+    pub fn hand_over(&self) -> Result<(), StorageError> {
+        self.flush(false)
+    }
+
+    fn flush(&self, sync: bool) -> Result<(), StorageError> {
+        self.check_running()?;
+        if let Err(error) = self.db.flush_wal(sync) {
+            self.stop(StorageError::SyncFailed {
+                detail: error.to_string(),
+            });
+            return self.check_running();
+        }
+        Ok(())
+    }
+
     /// Figures for metrics, up to two seconds old: to gather them takes a walk through a directory, so they are kept for
     /// that long, and whoever asks in between gets the same ones for next to nothing.
     pub fn stats(&self) -> RocksStats {
@@ -200,13 +220,7 @@ impl Storage for RocksStorage {
     }
 
     fn sync(&self) -> Result<(), StorageError> {
-        self.check_running()?;
-        if let Err(error) = self.db.flush_wal(true) {
-            self.stop(StorageError::SyncFailed {
-                detail: error.to_string(),
-            });
-            return self.check_running();
-        }
+        self.flush(true)?;
         self.space.check();
         Ok(())
     }

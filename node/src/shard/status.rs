@@ -4,9 +4,14 @@ use super::{Inner, Peer};
 use crate::handle::{NodeStatus, PeerStatus, StorageStatus};
 use crate::healing::{
     ExchangeStatus, HealingStatus, HintsStatus, LastExchange, RebuildStatus, RunningExchange, ScrubStatus,
+    SettlingStatus,
 };
 use quorate_core::engine::{ExchangePhase, HintsFor, PeerState};
 use quorate_ring::{Member, NodeIndex, Ring};
+use std::time::Duration;
+
+/// How long a node that nobody has asked since counts as slow.
+const SLOW_FOR: Duration = Duration::from_secs(2);
 
 impl Inner {
     /// For `quorate status`, `/metrics` and `/readyz`.
@@ -65,8 +70,14 @@ impl Inner {
             connected: state == PeerState::Up,
             last_error,
             rtt_us: peer.link.as_ref().map(|link| link.connection.rtt().as_micros() as u64),
-            slow: node.is_some_and(|node| self.engine.peer_health(node).slow),
+            slow: node.is_some_and(|node| self.is_slow(node)),
         }
+    }
+
+    /// Whether a node was found slow, and lately. It is asked again only by requests: where there are none, nobody knows how it is.
+    fn is_slow(&self, node: NodeIndex) -> bool {
+        let health = self.engine.peer_health(node);
+        health.probe_at.is_some_and(|at| self.now() < at + SLOW_FOR)
     }
 
     fn healing(&self) -> HealingStatus {
@@ -77,6 +88,7 @@ impl Inner {
             hint_bytes_max: config.limits.hint_bytes_max,
             hints: self.engine.hints().iter().map(|hints| self.hints_for(hints)).collect(),
             exchange: self.exchange(),
+            settling: self.settling(),
             rebuilding: RebuildStatus {
                 partitions: (of - read) as u64,
                 of: of as u64,
@@ -108,6 +120,19 @@ impl Inner {
             oldest_seconds: hints.oldest_ms.map_or(0, |oldest| now_ms.saturating_sub(oldest) / 1000),
             per_second: rate as f64,
             eta_seconds: (rate > 0).then(|| hints.count.div_ceil(rate)),
+        }
+    }
+
+    fn settling(&self) -> SettlingStatus {
+        let settling = self.engine.settling();
+        let objection = settling
+            .last_objection
+            .map(|(node, why)| format!("{}: {why:?}", self.name_of(node)));
+        SettlingStatus {
+            waiting: settling.queued,
+            away: settling.away.iter().map(|&node| self.name_of(node)).collect(),
+            rounds: settling.rounds,
+            last_objection: objection,
         }
     }
 

@@ -108,6 +108,17 @@ impl Subject for OnDisk {
 conformance_suite!(OnDisk);
 
 #[test]
+fn what_was_handed_over_survives_the_process_and_what_was_not_does_not() {
+    let disk = OnDisk::new();
+    put(&disk.store, 1, b"handed", b"v");
+    disk.store.hand_over().unwrap();
+    put(&disk.store, 2, b"kept", b"v");
+    let disk = disk.crash();
+    assert_eq!(get(&disk.store, 1, b"handed").as_deref(), Some(&b"v"[..]));
+    assert_eq!(get(&disk.store, 2, b"kept"), None);
+}
+
+#[test]
 fn one_thread_syncs_while_another_applies() {
     fn assert_shareable<T: Send + Sync>(_: &T) {}
     let subject = OnDisk::new();
