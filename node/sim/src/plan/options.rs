@@ -285,6 +285,7 @@ impl Options {
             repairs_per_second: self.healing.repairs_per_second,
             exchange: self.healing.exchange,
             exchange_every: Duration::from_millis(self.healing.exchange_every_ms.into()),
+            scrub_every: Duration::from_millis(self.healing.exchange_every_ms.into()),
             settle_after: SETTLE_AFTER,
             settle_age: Duration::from_millis(self.healing.settle_age_ms.into()),
             ..Limits::default()

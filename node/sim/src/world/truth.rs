@@ -57,10 +57,15 @@ pub(crate) fn identity(sibling: &Sibling) -> Identity {
 /// What a hint begins with, and how many bytes are in front of its record's mark.
 const HINT: (u8, usize) = (255, 9);
 
-/// The record in what a node stores: behind its local mark, which has its length in front. A hint has its time before that.
+/// What an incomplete record begins with.
+const INCOMPLETE: u8 = 254;
+
+/// The record in what a node stores: behind its local mark, which has its length in front. A hint has its time before that, an incomplete record a
+/// byte that says so.
 pub(crate) fn record_in(payload: &[u8]) -> Option<Record> {
-    let payload = match payload.first()? {
-        &first if first == HINT.0 => payload.get(HINT.1..)?,
+    let payload = match *payload.first()? {
+        first if first == HINT.0 => payload.get(HINT.1..)?,
+        INCOMPLETE => payload.get(1..)?,
         _ => payload,
     };
     let mark = usize::from(*payload.first()?);
