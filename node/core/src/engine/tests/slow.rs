@@ -107,6 +107,7 @@ fn how_a_node_is_doing_can_be_asked() {
         up: true,
         slow: false,
         answer_us: 0,
+        probe_at: None,
     };
     assert_eq!(health(&cluster), expected);
     cluster.hold(1, 0);
