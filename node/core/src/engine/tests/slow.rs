@@ -108,7 +108,6 @@ fn how_a_node_is_doing_can_be_asked() {
         slow: false,
         probe_at: None,
         answer_us: 0,
-        probe_at: None,
     };
     assert_eq!(health(&cluster), expected);
     cluster.hold(1, 0);
