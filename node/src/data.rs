@@ -56,8 +56,6 @@ fn open_or_set_aside(config: &NodeConfig) -> Result<RocksStorage, NodeError> {
     let options = RocksOptions {
         block_cache_bytes: config.limits.cache_mib << 20,
         reserve_bytes: config.limits.disk_reserve_mib << 20,
-        // What is acknowledged before it is synced must survive at least the process.
-        log_buffered: relaxed_buckets(config).is_empty(),
         ..RocksOptions::default()
     };
     let error = match RocksStorage::open(&config.data_dir, &options) {
@@ -145,20 +143,14 @@ fn choose_quorum(
     Ok(())
 }
 
-/// The names of the buckets that acknowledge writes before they are on disk.
-fn relaxed_buckets(config: &NodeConfig) -> Vec<String> {
+fn warn_of_relaxed(config: &NodeConfig) {
     let table = config.bucket_table();
     let named = table
         .named
         .iter()
         .map(|(name, bucket)| (name.escape_ascii().to_string(), bucket));
     let all = named.chain([("default".to_owned(), &table.defaults)]);
-    let relaxed = all.filter(|(_, bucket)| bucket.durability == Durability::Relaxed);
-    relaxed.map(|(name, _)| name).collect()
-}
-
-fn warn_of_relaxed(config: &NodeConfig) {
-    for bucket in relaxed_buckets(config) {
+    for (bucket, _) in all.filter(|(_, bucket)| bucket.durability == Durability::Relaxed) {
         tracing::warn!(
             bucket,
             flush_interval_ms = config.limits.flush_interval_ms,

@@ -561,9 +561,8 @@ fn column(shelf: Shelf) -> Column {
 /// What the engine is told about a failed read. Damage is for good, anything else may pass.
 fn load_failed(error: &StorageError) -> LoadFailed {
     match error {
-        StorageError::Corrupt { .. } | StorageError::CorruptMeta { .. } | StorageError::Damaged { .. } => {
-            LoadFailed::Corrupt
-        }
+        StorageError::Corrupt { .. } | StorageError::CorruptMeta { .. } => LoadFailed::Corrupt,
+        StorageError::Damaged { .. } => LoadFailed::Damaged,
         _ => LoadFailed::Unreadable,
     }
 }

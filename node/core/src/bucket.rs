@@ -189,6 +189,11 @@ pub struct BucketTable {
 }
 
 impl BucketTable {
+    /// The properties of all buckets: the defaults, and those of named ones.
+    pub fn all(&self) -> impl Iterator<Item = &BucketProperties> {
+        std::iter::once(&self.defaults).chain(self.named.values())
+    }
+
     /// The properties of `bucket`.
     pub fn of(&self, bucket: &[u8]) -> &BucketProperties {
         self.named.get(bucket).unwrap_or(&self.defaults)

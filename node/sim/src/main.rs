@@ -36,6 +36,12 @@ enum Command {
         /// Fail if a probe was never reached.
         #[arg(long)]
         require_probes: bool,
+        /// Do not make failing plans smaller: only say what they broke.
+        #[arg(long)]
+        no_shrink: bool,
+        /// Stop at this many failures.
+        #[arg(long, default_value_t = 5)]
+        failures: usize,
         /// Where plans of failing seeds are kept.
         #[arg(long, default_value = "target/sim")]
         keep: PathBuf,
@@ -87,9 +93,12 @@ fn main() -> ExitCode {
             start,
             threads,
             require_probes,
+            no_shrink,
+            failures,
             keep,
         } => {
-            let summary = run_many(start, seeds, threads, false, Some(&keep));
+            let keep = (!no_shrink).then_some(&keep);
+            let summary = run_many(start, seeds, (threads, failures), false, keep);
             print!("{}", summary.probes);
             let missing = summary.probes.missing();
             missing
@@ -99,7 +108,7 @@ fn main() -> ExitCode {
             close(summary.passed, summary.failed.len() as u64 + unreached)
         }
         Command::Twice { seeds, start, threads } => {
-            let summary = run_many(start, seeds, threads, true, None);
+            let summary = run_many(start, seeds, (threads, 5), true, None);
             close(summary.passed, summary.failed.len() as u64)
         }
         Command::Replay {
@@ -122,25 +131,34 @@ fn close(passed: u64, failed: u64) -> u64 {
     failed
 }
 
-fn run_many(start: u64, seeds: u64, threads: usize, twice: bool, keep: Option<&PathBuf>) -> Summary {
+fn run_many(
+    start: u64,
+    seeds: u64,
+    (threads, failures_max): (usize, usize),
+    twice: bool,
+    keep: Option<&PathBuf>,
+) -> Summary {
     println!("SEED={start} and the {seeds} from there, on {threads} threads");
     let began = Instant::now();
     let job = Job {
         twice,
-        failures_max: 5,
+        failures_max,
         ..Job::default()
     };
     let summary = run_seeds(start..start + seeds, threads, job);
     for (seed, violations) in &summary.failed {
+        let Some(keep) = keep else {
+            println!("SEED={seed}");
+            violations.iter().take(6).for_each(|v| println!("BROKEN {v}"));
+            continue;
+        };
         let diagnosis = diagnose(&Plan::draw(*seed), violations, Watch::default());
         println!("{}", diagnosis.text);
-        if let Some(keep) = keep {
-            let file = keep.join(format!("{seed}.json"));
-            let json = serde_json::to_string_pretty(&diagnosis.plan).expect("plans have string keys only");
-            match std::fs::create_dir_all(keep).and_then(|()| std::fs::write(&file, json)) {
-                Ok(()) => println!("the shrunk plan is kept in {}", file.display()),
-                Err(error) => println!("the shrunk plan could not be kept in {}: {error}", file.display()),
-            }
+        let file = keep.join(format!("{seed}.json"));
+        let json = serde_json::to_string_pretty(&diagnosis.plan).expect("plans have string keys only");
+        match std::fs::create_dir_all(keep).and_then(|()| std::fs::write(&file, json)) {
+            Ok(()) => println!("the shrunk plan is kept in {}", file.display()),
+            Err(error) => println!("the shrunk plan could not be kept in {}: {error}", file.display()),
         }
     }
     let seconds = began.elapsed().as_secs_f64();

@@ -8,6 +8,10 @@ use crate::healing::{
 };
 use quorate_core::engine::{ExchangePhase, HintsFor, PeerState};
 use quorate_ring::{Member, NodeIndex, Ring};
+use std::time::Duration;
+
+/// How long a node that nobody has asked since counts as slow.
+const SLOW_FOR: Duration = Duration::from_secs(2);
 
 impl Inner {
     /// For `quorate status`, `/metrics` and `/readyz`.
@@ -66,8 +70,14 @@ impl Inner {
             connected: state == PeerState::Up,
             last_error,
             rtt_us: peer.link.as_ref().map(|link| link.connection.rtt().as_micros() as u64),
-            slow: node.is_some_and(|node| self.engine.peer_health(node).slow),
+            slow: node.is_some_and(|node| self.is_slow(node)),
         }
+    }
+
+    /// Whether a node was found slow, and lately. It is asked again only by requests: where there are none, nobody knows how it is.
+    fn is_slow(&self, node: NodeIndex) -> bool {
+        let health = self.engine.peer_health(node);
+        health.probe_at.is_some_and(|at| self.now() < at + SLOW_FOR)
     }
 
     fn healing(&self) -> HealingStatus {

@@ -21,9 +21,6 @@ pub struct RocksOptions {
     pub wal_bytes_max: u64,
     /// Threads for flushes and compactions.
     pub background_jobs: u16,
-    /// What is applied stays in this process until the next sync, which writes and syncs it in one go. Off: it is handed to the system with each
-    /// `apply`, so that it survives the death of the process, though not of the machine, without a sync.
-    pub log_buffered: bool,
     /// Free space below which writes are refused with `Full`. Writing out the buffers and compacting need room too: a disk
     /// that is really full stops the engine.
     pub reserve_bytes: u64,
@@ -37,7 +34,6 @@ impl Default for RocksOptions {
             write_buffers_max: 4,
             wal_bytes_max: 512 * MIB,
             background_jobs: 2,
-            log_buffered: true,
             reserve_bytes: 512 * MIB,
         }
     }
@@ -47,8 +43,6 @@ impl RocksOptions {
     pub(super) fn engine(&self) -> Options {
         let mut o = Options::default();
         durability(&mut o);
-        // The log stays in a buffer until `flush_wal`: one write and one fsync for a whole group of batches.
-        o.set_manual_wal_flush(self.log_buffered);
         self.memory_and_files(&mut o);
         o.set_block_based_table_factory(&self.tables());
         quiet(&mut o);
@@ -86,6 +80,8 @@ impl RocksOptions {
 
 /// What keeps acknowledged writes.
 fn durability(o: &mut Options) {
+    // The log stays in a buffer until `flush_wal`: one write and one fsync for a whole group of batches.
+    o.set_manual_wal_flush(true);
     // The default, PointInTime, takes a flipped bit in mid-log for the log's end and opens without what follows.
     o.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
     // A closed log that is missing or too short is noticed. The log being written is not covered: see `log_check`.

@@ -21,6 +21,8 @@ pub(super) enum Task {
     Greet,
     /// Reads records again that were lost.
     Heal,
+    /// Reads all records, slowly, for what is wrong.
+    Scrub,
     /// Notes again that everything is rebuilt.
     NoteRebuilt,
 }
@@ -36,6 +38,8 @@ pub(super) enum Reader {
     Handoff(NodeIndex, u64),
     /// A list of keys, by its number.
     Exchange(u64),
+    /// The scrub.
+    Scrub,
 }
 
 /// Tasks that sleep and scans under way.
@@ -82,6 +86,11 @@ impl Background {
         self.wakes.clear();
     }
 
+    /// Whether a scan is under way for this reader.
+    pub(super) fn is_read_by(&self, reader: &Reader) -> bool {
+        self.scans.values().any(|scanning| scanning == reader)
+    }
+
     fn due(&mut self, now: Instant) -> Option<Task> {
         let &(at, _) = self.wakes.first()?;
         if at > now {
@@ -97,13 +106,16 @@ impl Engine {
         if self.memory.is_silent() {
             self.background.cancel_all();
         }
-        while let Some(task) = self.background.due(now) {
+        while !self.memory.is_silent()
+            && let Some(task) = self.background.due(now)
+        {
             match task {
                 Task::Settle => self.settle_tick(now),
                 Task::Handoff(node) => self.run_handoff(now, node),
                 Task::Exchange => self.run_exchanges(now),
                 Task::Greet => self.greet_again(now),
                 Task::Heal => self.run_heals(now),
+                Task::Scrub => self.run_scrub(now),
                 Task::NoteRebuilt => self.note_rebuilt(),
             }
         }
@@ -125,6 +137,7 @@ impl Engine {
                 Reader::SettleWalk => self.settle_walked(now, result),
                 Reader::Handoff(node, pass) => self.hints_read(now, node, pass, result),
                 Reader::Exchange(listing) => self.listed(now, listing, result),
+                Reader::Scrub => self.scrubbed(now, result),
             }
         }
     }

@@ -18,7 +18,7 @@
 use super::background::Task;
 use super::slots::Work;
 use super::stored::Stored;
-use super::{Effect, Engine, OpId};
+use super::{Effect, Engine, LoadFailed, OpId};
 use crate::key::Key;
 use crate::message::{PeerMessage, Pull, PullReply, RECORD_BYTES_MAX, Refusal};
 use crate::place::Place;
@@ -123,32 +123,29 @@ impl Engine {
     pub(super) fn found_corrupt(&mut self, now: Instant, place: Place) {
         match place {
             Place::Record(_) | Place::Hint(..) => self.with_place(now, place, Work::Heal(HealWork::Look)),
-            // A key that was forgotten here is queued again when its record is next changed or scrubbed.
+            // A key that was forgotten here is queued again when its record is next changed.
             Place::Settle(_) => _ = self.store_plain(place, None),
             Place::Peer(_) | Place::Dirty(..) | Place::Own => {}
         }
     }
 
-    /// A row does not fit its checksum. Returns whether it was set aside, in the batch of what is done with the row now; if not, the disk takes no
-    /// writes, and the row is found again later.
-    pub(super) fn set_aside(&mut self, now: Instant, place: &Place) -> bool {
+    /// A row is lost. Returns whether something new can take its place, in the batch of what is done with the row now; if not, the disk takes no
+    /// writes, and the row is found again later. It is set aside if it can be.
+    pub(super) fn set_aside(&mut self, now: Instant, place: &Place, failed: LoadFailed) -> bool {
+        if failed == LoadFailed::Damaged {
+            self.note_damage(now);
+        }
         if self.gate.is_closed(now) {
             return false;
         }
-        match place {
-            Place::Record(_) => {
-                self.counters.corrupt_records += 1;
+        let is_record = matches!(place, Place::Record(_));
+        if is_record {
+            self.counters.corrupt_records += 1;
+            if failed == LoadFailed::Corrupt {
                 self.effects.push_back(Effect::SetAside { place: place.clone() });
             }
-            // Who owns the key, too, finds out with the target what it misses. What a fallback loses, the owners have to find out.
-            Place::Hint(target, key) => {
-                if self.owners(key).contains(&self.me) {
-                    self.mark_dirty(*target, self.config.ring.partition_of(key.token()));
-                }
-            }
-            _ => return false,
         }
-        true
+        is_record
     }
 
     /// Does healing's part with a row that is in memory.

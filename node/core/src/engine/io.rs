@@ -33,8 +33,11 @@ pub struct StoreTicket(pub u64);
 pub enum LoadFailed {
     /// It gave an error. What it holds may be readable later.
     Unreadable,
-    /// What it holds does not fit its checksum: it is gone, whatever it was.
+    /// What it holds does not fit its checksum: it is gone, whatever it was. It can be set aside.
     Corrupt,
+    /// A file is damaged under it: it is gone, and so are others that nobody can name. It can be written over, and not set aside. A scan fails
+    /// there for ever.
+    Damaged,
 }
 
 /// The engine's name for one scan.

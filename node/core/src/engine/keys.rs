@@ -61,14 +61,14 @@ impl Engine {
         let mut waiting = self.slots.dequeue(&mut slot);
         let stored = match result {
             Err(_) if planted::is(3) => Ok(Stored::empty()),
-            Err(LoadFailed::Corrupt) if matches!(place, Place::Hint(..)) => {
+            Err(LoadFailed::Corrupt | LoadFailed::Damaged) if matches!(place, Place::Hint(..)) => {
                 Ok(self.damaged_hint(now, &place, &mut waiting))
             }
-            Err(LoadFailed::Corrupt) if self.set_aside(now, &place) => {
+            Err(failed @ (LoadFailed::Corrupt | LoadFailed::Damaged)) if self.set_aside(now, &place, failed) => {
                 waiting.insert(0, Work::Heal(HealWork::Lose));
                 Ok(Stored::empty())
             }
-            Err(LoadFailed::Unreadable | LoadFailed::Corrupt) => Err(()),
+            Err(_) => Err(()),
             Ok(payload) => Stored::parse(payload).map_err(|_| ()),
         };
         match stored {
@@ -133,8 +133,6 @@ impl Engine {
         }
         if stored.differs(&before) || was_lost {
             let change = match place {
-                // The length of a row that is damaged is not known.
-                Place::Hint(..) if was_lost => self.change_hint(now, &place, 1, &stored),
                 Place::Hint(..) => self.change_hint(now, &place, before.hint_bytes(), &stored),
                 _ => {
                     self.exchange.note_change(now, &place);
@@ -200,6 +198,7 @@ impl Engine {
         let leaf = self.trees.leaf_of(partition, key.token(), n);
         let (before, after) = (before.leaf_entry(key), after.leaf_entry(key));
         self.trees.change(leaf, before, after);
+        self.scrub.touch(leaf);
         Some(Change::Leaf(LeafChange { leaf, before, after }))
     }
 
@@ -235,7 +234,10 @@ impl Engine {
         self.counters.store_failures += 1;
         self.gate.refused(now, ticket);
         match failed.change {
-            Some(Change::Leaf(LeafChange { leaf, before, after })) => self.trees.change(leaf, after, before),
+            Some(Change::Leaf(LeafChange { leaf, before, after })) => {
+                self.trees.change(leaf, after, before);
+                self.scrub.touch(leaf);
+            }
             Some(Change::Hint(change)) => self.undo_hint(change),
             None => {}
         }

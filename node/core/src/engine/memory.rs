@@ -147,7 +147,7 @@ pub(super) struct Memory {
     /// Some peer has accepted this start.
     is_known: bool,
     /// Why this node has fallen silent.
-    rolled_back: Option<String>,
+    silent: Option<String>,
     peers: Vec<Acquaintance>,
 }
 
@@ -165,14 +165,14 @@ impl Memory {
             rising: None,
             // Nobody else could know of it.
             is_known: !boot.is_first() || members == 1,
-            rolled_back: None,
+            silent: None,
             peers: vec![Acquaintance::default(); members],
         }
     }
 
     /// Whether this node has fallen silent.
     pub(super) fn is_silent(&self) -> bool {
-        self.rolled_back.is_some()
+        self.silent.is_some()
     }
 
     /// Whether nobody else has met this directory yet. Until then it acknowledges nothing: its generation may turn out to be one that
@@ -241,9 +241,9 @@ impl Engine {
         Ok(())
     }
 
-    /// Why this node has fallen silent, if it has: its data directory is an older copy.
-    pub fn rolled_back(&self) -> Option<&str> {
-        self.memory.rolled_back.as_deref()
+    /// Why this node has fallen silent, if it has: its data directory is an older copy, or damaged.
+    pub fn silent(&self) -> Option<&str> {
+        self.memory.silent.as_deref()
     }
 
     /// How a peer stands.
@@ -434,8 +434,8 @@ impl Engine {
     }
 
     /// From now on this node says nothing, and takes nothing in.
-    fn fall_silent(&mut self, now: Instant, reason: String) {
-        self.memory.rolled_back = Some(reason.clone());
+    pub(super) fn fall_silent(&mut self, now: Instant, reason: String) {
+        self.memory.silent = Some(reason.clone());
         for at in 0..self.memory.peers.len() {
             self.peer_disconnected(now, NodeIndex(at as u16));
         }

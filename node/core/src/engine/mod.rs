@@ -52,6 +52,7 @@ pub use hints::HintsFor;
 pub use io::{Effect, Input, LoadFailed, LoadId, RequestHandle, Scan, ScanId, ScanPage, ScanRows, StoreTicket};
 pub use memory::{Boot, MalformedNote, PeerState};
 pub use peers::PeerHealth;
+pub use scrub::ScrubProgress;
 pub use settle::SettleStatus;
 
 use crate::bucket::{BucketTable, Durability};
@@ -76,6 +77,7 @@ use pending::Pending;
 use quorate_ring::{NodeId, NodeIndex, Ring};
 use rebuild::Rebuild;
 use repair::Repairs;
+use scrub::Scrub;
 use settle::Settling;
 use slots::{Slots, Work};
 use std::collections::{BTreeSet, VecDeque};
@@ -143,8 +145,10 @@ pub struct Limits {
     /// How long a record waits before that proof begins, by the wall clock. Its overwritten writes are recognised when they are sent again until
     /// it is settled, so for at least this long.
     pub settle_age: Duration,
-    /// Records that the scrub reads a second.
+    /// Records that the scrub reads a second; 0: none.
     pub scrub_per_second: u32,
+    /// From the beginning of one pass of the scrub to that of the next. The first begins after a sixtieth of this.
+    pub scrub_every: Duration,
 }
 
 impl Default for Limits {
@@ -166,6 +170,7 @@ impl Default for Limits {
             settle_after: Duration::from_secs(8),
             settle_age: Duration::from_secs(60),
             scrub_per_second: 1000,
+            scrub_every: Duration::from_secs(3600),
         }
     }
 }
@@ -269,6 +274,7 @@ pub struct Engine {
     memory: Memory,
     rebuild: Rebuild,
     heals: Heals,
+    scrub: Scrub,
     vnodes: Vnodes,
     gate: Gate,
     slots: Slots,
@@ -310,6 +316,7 @@ impl Engine {
             peers: Peers::new(config.ring.members().len(), config.limits.slow_after),
             rebuild,
             heals: Heals::default(),
+            scrub: Scrub::default(),
             memory: Memory::new(config.boot, config.seed, config.ring.members().len()),
             vnodes,
             gate: Gate::default(),
@@ -333,6 +340,7 @@ impl Engine {
             config,
         };
         engine.note_rebuilt();
+        engine.begin_scrub();
         engine
     }
 
@@ -520,8 +528,9 @@ impl Engine {
 
     /// Begins a request: here if this node owns the key, else at an owner.
     fn start(&mut self, now: Instant, origin: Origin, operation: Operation, timeout: Duration) {
-        if self.memory.is_silent() {
-            return self.refuse(origin, rules::is_older_copy());
+        if let Some(reason) = self.silent() {
+            let failure = rules::is_silent(reason);
+            return self.refuse(origin, failure);
         }
         let limits = &self.config.limits;
         let is_full = self.ops.len() >= limits.operations_max

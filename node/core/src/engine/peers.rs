@@ -34,6 +34,8 @@ pub struct PeerHealth {
     pub up: bool,
     /// Whether it is routed round because it kept a request waiting.
     pub slow: bool,
+    /// If it is slow: from when on the next request to it finds out whether it still is.
+    pub probe_at: Option<Instant>,
     /// How long it takes to answer a read, smoothed, in microseconds; 0 if it has answered none.
     pub answer_us: u32,
 }
@@ -236,6 +238,7 @@ impl Peers {
             .map_or_else(PeerHealth::default, |peer| PeerHealth {
                 up: peer.up,
                 slow: peer.open.is_some(),
+                probe_at: peer.open.map(|open| open.probe_at),
                 answer_us: peer.answer_us,
             })
     }

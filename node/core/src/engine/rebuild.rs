@@ -47,7 +47,7 @@ pub(super) struct Rebuild {
 impl Rebuild {
     /// Everything that `me` owns, but for what nobody else does.
     pub(super) fn all(me: NodeIndex, ring: &Ring, buckets: &BucketTable) -> Rebuild {
-        let copies: BTreeSet<u8> = all_properties(buckets).map(|bucket| bucket.n).collect();
+        let copies: BTreeSet<u8> = buckets.all().map(|bucket| bucket.n).collect();
         let trees = ring
             .partition_ids()
             .flat_map(|partition| copies.iter().map(move |&n| TreeId { partition, n }));
@@ -66,10 +66,6 @@ impl Rebuild {
     }
 }
 
-fn all_properties(buckets: &BucketTable) -> impl Iterator<Item = &BucketProperties> {
-    std::iter::once(&buckets.defaults).chain(buckets.named.values())
-}
-
 /// From how many other owners a tree has to be read, if there are as many.
 fn sources_needed(buckets: &BucketTable, n: u8) -> usize {
     let needed = |bucket: &BucketProperties| {
@@ -77,7 +73,7 @@ fn sources_needed(buckets: &BucketTable, n: u8) -> usize {
         let r = bucket.r.unwrap_or(bucket.majority());
         usize::from((n + 1).saturating_sub(w).max(r))
     };
-    let with_n = all_properties(buckets).filter(|bucket| bucket.n == n);
+    let with_n = buckets.all().filter(|bucket| bucket.n == n);
     with_n.map(needed).max().unwrap_or(usize::from(n))
 }
 

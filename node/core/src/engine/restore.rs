@@ -3,7 +3,6 @@
 use super::Engine;
 use super::stored::Stored;
 use crate::key::Key;
-use crate::tree;
 use bytes::Bytes;
 
 impl Engine {
@@ -16,9 +15,7 @@ impl Engine {
         let n = self.config.buckets.of(key.bucket()).n;
         let partition = self.config.ring.partition_of(key.token());
         let leaf = self.trees.leaf_of(partition, key.token(), n);
-        let is_empty = stored.encoded() == Stored::empty().encoded();
-        self.trees
-            .change(leaf, 0, tree::entry_of(key, stored.encoded(), is_empty));
+        self.trees.change(leaf, 0, stored.leaf_entry(key));
         true
     }
 }

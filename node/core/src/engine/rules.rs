@@ -129,8 +129,8 @@ pub(super) fn disk_refuses() -> Failure {
 }
 
 /// The answer of a node that has fallen silent.
-pub(super) fn is_older_copy() -> Failure {
-    let detail = "this node's data directory is an older copy; it is being set aside and rebuilt, ask another node";
+pub(super) fn is_silent(reason: &str) -> Failure {
+    let detail = format!("{reason}; the directory is being set aside and rebuilt, ask another node");
     Failure::not_applied(Code::Unavailable, detail)
 }
 

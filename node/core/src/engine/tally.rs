@@ -5,7 +5,8 @@
 //! met, or can no longer be met by those who have not answered. The tally does not know who else could be asked: whoever coordinates
 //! adds a [stand-in](Tally::stand_in) first and asks for the verdict then.
 //!
-//! Answers are counted in three ways at once: all of them, those of owners, and the durable ones. A strict quorum takes no stand-ins at
+//! An owner and the fallbacks that stand in for it count once, whoever of them answers. Answers are counted in three ways at once: all of them,
+//! those of owners, and the durable ones. A strict quorum takes no stand-ins at
 //! all. Riak counted `pr` and `pw` over who was *asked*, when the request began; an owner that went away meanwhile was counted still.
 
 use crate::planted;
@@ -178,15 +179,18 @@ impl Tally {
             need, primary, durable, ..
         } = self.quorum;
         let (mut met, mut open) = ([0u8; 3], [0u8; 3]);
-        for line in &self.lines {
-            let owners = u8::from(line.is_owner() || planted::is(8));
-            if line.has_answered() {
-                let is_durable = u8::from(line.is_durable());
-                met = [met[0] + 1, met[1] + owners, met[2] + is_durable];
-                open[2] += 1 - is_durable;
-            } else if line.is_open() {
-                open = [open[0] + 1, open[1] + owners, open[2] + 1];
-            }
+        for owner in self.lines.iter().filter(|line| line.is_owner()) {
+            // An owner and who stands in for it are one answer: what a fallback keeps goes home to that owner, and is one copy then.
+            let stand_ins = || self.lines.iter().filter(|line| line.stands_for == Some(owner.node));
+            let any = |is: fn(&Line) -> bool| is(owner) || stand_ins().any(is);
+            let [answered, durable, waits] = [any(Line::has_answered), any(Line::is_durable), any(Line::is_open)];
+            let is_in = owner.has_answered() || (planted::is(8) && answered);
+            met[0] += u8::from(answered);
+            met[1] += u8::from(is_in);
+            met[2] += u8::from(durable);
+            open[0] += u8::from(!answered && waits);
+            open[1] += u8::from(!is_in && (owner.is_open() || (planted::is(8) && waits)));
+            open[2] += u8::from(!durable && (waits || answered));
         }
         let needs = [need, primary, durable];
         if (0..3).all(|way| met[way] >= needs[way]) {

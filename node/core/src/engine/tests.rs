@@ -25,6 +25,7 @@ mod reads;
 mod rebuilds;
 mod repair;
 mod retries;
+mod scrubs;
 mod settling;
 mod siblings;
 mod slow;

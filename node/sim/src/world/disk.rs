@@ -216,12 +216,6 @@ impl Disk {
         self.store.rot(column, row.token, &row.key, bit);
     }
 
-    /// Whether a column has no rows.
-    pub(crate) fn is_empty(&self, column: Column) -> bool {
-        let page = self.store.scan(column, 0..=u64::MAX, None, ScanLimit::rows(1));
-        page.is_ok_and(|page| page.rows.is_empty())
-    }
-
     /// All rows of a column.
     pub(crate) fn rows(&self, column: Column) -> Vec<ScanRow> {
         self.store.rows(column)
@@ -241,9 +235,8 @@ fn column(shelf: Shelf) -> Column {
 /// What the engine is told about a failed read. Damage is for good, anything else may pass.
 fn load_failed(error: &StorageError) -> LoadFailed {
     match error {
-        StorageError::Corrupt { .. } | StorageError::CorruptMeta { .. } | StorageError::Damaged { .. } => {
-            LoadFailed::Corrupt
-        }
+        StorageError::Corrupt { .. } | StorageError::CorruptMeta { .. } => LoadFailed::Corrupt,
+        StorageError::Damaged { .. } => LoadFailed::Damaged,
         _ => LoadFailed::Unreadable,
     }
 }

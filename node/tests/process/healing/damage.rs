@@ -53,7 +53,9 @@ fn a_node_with_flipped_bytes_in_its_tables_serves_nothing_wrong_and_is_filled_ag
     let load = Load::start(dev.client_toml());
     load.wait_for_more(100);
     dev.tell("kill 2", "n2 killed");
-    let tables = files(&home, 2, ".sst");
+    let mut tables = files(&home, 2, ".sst");
+    // Small ones are all index, and nothing in them is a record.
+    tables.retain(|table| table.metadata().unwrap().len() > 256 << 10);
     assert!(!tables.is_empty());
     // Not in the index at the end: then the table does not open at all, and the directory goes aside as in the next test.
     tables.iter().for_each(|table| flip(table, (0.0, 0.9)));

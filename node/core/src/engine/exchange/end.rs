@@ -1,10 +1,10 @@
 //! How exchanges end, and when the next one is due.
 //!
-//! Found something: look again soon whether that was all. Failed, or the tree was taken: try again, later each time. Otherwise: the usual round,
+//! Roots differed: look again soon whether that was all, later each time, until they agree, so that the node that was asked knows it, too. Failed, or the tree was taken: try again, later each time. Otherwise: the usual round,
 //! which the node with the smaller index begins.
 
 use super::schedule::{Class, Entry};
-use super::session::{End, Session};
+use super::session::{End, Phase, Session};
 use super::{BUSY_AFTER, FAILED_AFTER, FOLLOW_UP_AFTER, Lister, PAUSE_MAX};
 use crate::engine::Engine;
 use crate::time::Instant;
@@ -77,7 +77,9 @@ impl Engine {
         } = session.entry;
         let limits = &self.config.limits;
         let grown = |pause: Duration, times: u32| (pause * (1 << times.min(6))).min(PAUSE_MAX);
-        let looks_again = ended.differing > 0 || (ended.skipped > 0 && follow_ups == 0);
+        // A session whose roots agree ends where it began. Where they differed the peer, too, waits to hear that they do not any more, even if
+        // all that differed was a write on its way.
+        let looks_again = !matches!(session.phase, Phase::Root { .. });
         let failed = end == End::Failed || ended.failed > 0;
         let (pause, failures, follow_ups) = match end {
             End::Busy => (grown(BUSY_AFTER, failures.min(3)), failures + 1, follow_ups),

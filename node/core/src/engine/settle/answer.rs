@@ -134,6 +134,7 @@ impl Engine {
                 self.settle_unqueue(key);
                 return Err(None);
             }
+            _ if !self.leads(key).1 => return Err(None),
             Want::Drop { ends_ms } if !self.has_ended(ends_ms) => return Err(None),
             Want::Drop { .. } => Vec::new(),
             Want::Trim => {

@@ -6,7 +6,7 @@
 //! Rejected: looking for tombstones in a scan of all records. It reads everything to find the few that were deleted.
 
 use super::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX};
-use crate::engine::background::Reader;
+use crate::engine::background::{Reader, Task};
 use crate::engine::stored::Stored;
 use crate::engine::{Engine, LoadFailed, Scan, ScanPage, ScanRows};
 use crate::key::Key;
@@ -29,6 +29,9 @@ const PAGE_PAUSE: Duration = Duration::from_millis(100);
 /// Between two passes over a partition in which nothing could be settled: from, doubling, to.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// When a row that another node leads should be gone. A record may be lost after its row was written; then its first owner sees none, and a row of
+/// another owner would stay for ever.
+const SWEEP_AFTER: Duration = Duration::from_secs(60);
 /// By how much the owners' clocks may differ: a value that has expired is settled this much later.
 pub(in crate::engine) const SKEW_MS: u64 = 60_000;
 
@@ -87,9 +90,11 @@ impl Row {
     }
 }
 
-/// A partition that this node is the first owner of, while it has rows.
+/// A partition while it has rows.
 #[derive(Debug)]
-struct Led {
+struct Queued {
+    /// This node is its first owner. Of others it only looks whether their rows have outlived their reason.
+    leads: bool,
     /// When it is looked at.
     at: Instant,
     /// Behind which row.
@@ -100,6 +105,8 @@ struct Led {
     pass: Pass,
     /// Rows that it is known to have.
     rows: u64,
+    /// There are no others.
+    is_counted: bool,
 }
 
 /// What the present pass over a partition's rows has met.
@@ -113,15 +120,17 @@ struct Pass {
     ready: Option<Instant>,
 }
 
-impl Led {
-    fn new(at: Instant) -> Led {
-        Led {
+impl Queued {
+    fn new(at: Instant, leads: bool) -> Queued {
+        Queued {
+            leads,
             at,
             after: None,
             size: BATCH_RECORDS_MAX,
-            pause: PAUSE_MIN,
+            pause: if leads { PAUSE_MIN } else { PAUSE_MAX },
             pass: Pass::default(),
             rows: 0,
+            is_counted: true,
         }
     }
 
@@ -135,7 +144,7 @@ impl Led {
     fn end_pass(&mut self, now: Instant) -> bool {
         let pass = std::mem::take(&mut self.pass);
         self.after = None;
-        self.rows = pass.rows.saturating_sub(pass.settled);
+        (self.rows, self.is_counted) = (pass.rows.saturating_sub(pass.settled), true);
         let again = match (pass.settled, pass.tried) {
             (0, false) => None,
             (0, true) => {
@@ -156,10 +165,10 @@ impl Led {
     }
 }
 
-/// The partitions that this node leads and in which something waits.
+/// The partitions in which something waits.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    led: BTreeMap<PartitionId, Led>,
+    partitions: BTreeMap<PartitionId, Queued>,
     /// Whether the walk over all rows was begun.
     walked: bool,
     /// When it is tried again, after it has failed.
@@ -186,46 +195,62 @@ impl Queue {
 
     /// Who was away is back: all is tried again soon.
     pub(super) fn hurry(&mut self, now: Instant) {
-        for led in self.led.values_mut() {
-            led.pause = PAUSE_MIN;
-            led.at = led.at.min(now + PAUSE_MIN);
+        for queued in self.partitions.values_mut().filter(|queued| queued.leads) {
+            queued.pause = PAUSE_MIN;
+            queued.at = queued.at.min(now + PAUSE_MIN);
         }
     }
 
     /// When the next partition is looked at (or the walk is tried again), but for those that `is_busy`.
     pub(super) fn next(&self, is_busy: impl Fn(PartitionId) -> bool) -> Option<Instant> {
-        let waiting = self.led.iter().filter(|&(&partition, _)| !is_busy(partition));
-        waiting.map(|(_, led)| led.at).chain(self.walk_again).min()
+        let waiting = self.partitions.iter().filter(|&(&partition, _)| !is_busy(partition));
+        waiting.map(|(_, queued)| queued.at).chain(self.walk_again).min()
     }
 
     /// A partition whose time has come.
     pub(super) fn due(&self, now: Instant, is_busy: impl Fn(PartitionId) -> bool) -> Option<PartitionId> {
         let due = self
-            .led
+            .partitions
             .iter()
-            .filter(|&(&partition, led)| led.at <= now && !is_busy(partition));
-        due.min_by_key(|(_, led)| led.at).map(|(&partition, _)| partition)
+            .filter(|&(&partition, queued)| queued.at <= now && !is_busy(partition));
+        due.min_by_key(|(_, queued)| queued.at).map(|(&partition, _)| partition)
     }
 
-    /// Rows that partitions are known to have.
+    /// Rows that the partitions that this node leads are known to have.
     pub(super) fn rows(&self) -> u64 {
-        self.led.values().map(|led| led.rows).sum()
+        let leading = self.partitions.values().filter(|queued| queued.leads);
+        leading.map(|queued| queued.rows).sum()
     }
 
     /// A row was written that will be ready at `at`.
-    fn add(&mut self, partition: PartitionId, at: Instant, is_new: bool) {
-        let led = self.led.entry(partition).or_insert_with(|| Led::new(at));
-        led.rows += u64::from(is_new);
-        led.ready(at);
-        if led.after.is_none() {
-            led.at = led.at.min(at);
+    fn add(&mut self, partition: PartitionId, leads: bool, at: Instant, is_new: bool) {
+        let queued = self
+            .partitions
+            .entry(partition)
+            .or_insert_with(|| Queued::new(at, leads));
+        queued.rows += u64::from(is_new);
+        queued.ready(at);
+        if queued.after.is_none() {
+            queued.at = queued.at.min(at);
         }
     }
 
-    fn removed(&mut self, partition: PartitionId) {
-        if let Some(led) = self.led.get_mut(&partition) {
-            led.rows = led.rows.saturating_sub(1);
+    /// The walk has met a partition's first row.
+    fn found(&mut self, partition: PartitionId, leads: bool, at: Instant) {
+        self.add(partition, leads, at, true);
+        if let Some(queued) = self.partitions.get_mut(&partition) {
+            queued.is_counted = false;
         }
+    }
+
+    /// A row has gone. Returns whether nothing has to be looked at in its partition any more.
+    fn removed(&mut self, partition: PartitionId) -> bool {
+        let Some(queued) = self.partitions.get_mut(&partition) else {
+            return false;
+        };
+        queued.rows = queued.rows.saturating_sub(1);
+        let is_over = !queued.leads && queued.rows == 0 && queued.is_counted;
+        is_over && self.partitions.remove(&partition).is_some()
     }
 
     /// Takes the keys of a page that are ready for a batch. `ready` says when a row is. `None`: there are none, and the partition has been
@@ -237,28 +262,28 @@ impl Queue {
         page: &ScanPage,
         ready: impl Fn(&Bytes) -> Instant,
     ) -> Option<Vec<Key>> {
-        let led = self.led.get_mut(&partition)?;
+        let queued = self.partitions.get_mut(&partition)?;
         let (mut taken, mut bytes) = (Vec::new(), 0);
-        led.after = None;
-        led.pass.pages += 1;
+        queued.after = None;
+        queued.pass.pages += 1;
         for (at, (key, payload)) in page.rows.iter().enumerate() {
-            led.pass.rows += 1;
+            queued.pass.rows += 1;
             // A damaged row still names its key.
             match payload.as_ref().map_or(Instant(0), &ready) {
-                at if at > now => led.ready(at),
+                at if at > now => queued.ready(at),
                 _ => {
                     bytes += key.encoded().len();
                     taken.push(key.clone());
                 }
             }
             let is_last = at + 1 == page.rows.len();
-            if taken.len() >= led.size || bytes >= BATCH_BYTES_MAX || (is_last && !page.done) {
-                led.after = Some(key.clone()).filter(|_| !(is_last && page.done));
+            if taken.len() >= queued.size || bytes >= BATCH_BYTES_MAX || (is_last && !page.done) {
+                queued.after = Some(key.clone()).filter(|_| !(is_last && page.done));
                 break;
             }
         }
         if !taken.is_empty() {
-            led.pass.tried = true;
+            queued.pass.tried = true;
             return Some(taken);
         }
         self.looked(now, partition, 0);
@@ -267,29 +292,29 @@ impl Queue {
 
     /// A partition's page has been dealt with, and so many of its records are settled.
     pub(super) fn looked(&mut self, now: Instant, partition: PartitionId, settled: usize) {
-        let Some(led) = self.led.get_mut(&partition) else {
+        let Some(queued) = self.partitions.get_mut(&partition) else {
             return;
         };
-        led.pass.settled += settled as u64;
-        if led.after.is_some() {
-            led.at = now + PAGE_PAUSE;
-        } else if !led.end_pass(now) {
-            self.led.remove(&partition);
+        queued.pass.settled += settled as u64;
+        if queued.after.is_some() {
+            queued.at = now + PAGE_PAUSE;
+        } else if !queued.end_pass(now) {
+            self.partitions.remove(&partition);
         }
     }
 
     /// What was taken, or should have been, could not be dealt with.
     pub(super) fn failed(&mut self, partition: PartitionId) {
-        if let Some(led) = self.led.get_mut(&partition) {
-            led.pass.tried = true;
+        if let Some(queued) = self.partitions.get_mut(&partition) {
+            queued.pass.tried = true;
         }
     }
 
     /// A batch was too large to be answered for in time, or not.
     pub(super) fn resize(&mut self, partition: PartitionId, in_time: bool) {
-        if let Some(led) = self.led.get_mut(&partition) {
-            let size = if in_time { led.size * 2 } else { led.size / 2 };
-            led.size = size.clamp(1, BATCH_RECORDS_MAX);
+        if let Some(queued) = self.partitions.get_mut(&partition) {
+            let size = if in_time { queued.size * 2 } else { queued.size / 2 };
+            queued.size = size.clamp(1, BATCH_RECORDS_MAX);
         }
     }
 }
@@ -317,32 +342,35 @@ impl Engine {
             ends_ms,
         };
         self.store_plain(Place::Settle(key.clone()), Some(row.encode()));
-        if let Some(partition) = self.leads(key) {
-            let at = self.ready_at(&row);
-            self.settling.queue.add(partition, at, is_new);
-            self.settle_wake();
+        let (partition, leads) = self.leads(key);
+        let at = self.ready_at(&row, leads);
+        self.settling.queue.add(partition, leads, at, is_new);
+        if self.settles() {
+            self.background.wake(at, Task::Settle);
         }
     }
 
     pub(super) fn settle_unqueue(&mut self, key: &Key) {
         self.store_plain(Place::Settle(key.clone()), None);
-        if let Some(partition) = self.leads(key) {
-            self.settling.queue.removed(partition);
+        let (partition, _) = self.leads(key);
+        if self.settling.queue.removed(partition) {
+            self.settle_wake();
         }
     }
 
-    /// The key's partition, if this node leads its settling: it is the first owner, whatever a bucket's n.
-    fn leads(&self, key: &Key) -> Option<PartitionId> {
+    /// The key's partition, and whether this node leads its settling: it is the first owner, whatever a bucket's n.
+    pub(super) fn leads(&self, key: &Key) -> (PartitionId, bool) {
         let ring = &self.config.ring;
         let partition = ring.partition_of(key.token());
-        (ring.owners(partition, 1) == [self.me]).then_some(partition)
+        (partition, ring.owners(partition, 1) == [self.me])
     }
 
-    /// When the proof for a row may begin.
-    fn ready_at(&self, row: &Row) -> Instant {
+    /// When the proof for a row may begin; or, if another node leads, when that should have ended.
+    fn ready_at(&self, row: &Row, leads: bool) -> Instant {
         let age_ms = u64::try_from(self.config.limits.settle_age.as_millis()).unwrap_or(u64::MAX);
         let ready_ms = row.ready_ms(self.wall_ms, age_ms);
-        Instant(ready_ms.saturating_sub(self.config.wall_ms).saturating_mul(1000))
+        let ready = Instant(ready_ms.saturating_sub(self.config.wall_ms).saturating_mul(1000));
+        if leads { ready } else { ready + SWEEP_AFTER }
     }
 
     /// Reads what waits in a partition.
@@ -350,9 +378,9 @@ impl Engine {
         let after = self
             .settling
             .queue
-            .led
+            .partitions
             .get(&partition)
-            .and_then(|led| led.after.clone());
+            .and_then(|queued| queued.after.clone());
         let scan = Scan {
             rows: ScanRows::Settle(self.config.ring.token_range(partition)),
             after,
@@ -365,9 +393,10 @@ impl Engine {
     /// The keys of a page that a batch can be made of.
     pub(super) fn settle_take(&mut self, now: Instant, partition: PartitionId, page: &ScanPage) -> Option<Vec<Key>> {
         let mut queue = std::mem::take(&mut self.settling.queue);
+        let leads = self.config.ring.owners(partition, 1) == [self.me];
         let ready = |payload: &Bytes| {
             let row = postcard::from_bytes::<Row>(payload);
-            row.map_or(Instant(0), |row| self.ready_at(&row))
+            row.map_or(Instant(0), |row| self.ready_at(&row, leads))
         };
         let taken = queue.take(now, partition, page, ready);
         self.settling.queue = queue;
@@ -398,10 +427,10 @@ impl Engine {
             return self.settle_wake();
         };
         let Some((key, _)) = page.rows.first() else { return };
-        if let Some(partition) = self.leads(key) {
-            self.settling.queue.add(partition, now, true);
-            self.settle_wake();
-        }
+        let (partition, leads) = self.leads(key);
+        let at = if leads { now } else { now + SWEEP_AFTER };
+        self.settling.queue.found(partition, leads, at);
+        self.settle_wake();
         let ring = &self.config.ring;
         let tokens = ring.token_range(ring.partition_of(key.token()));
         if let Some(next) = tokens.end().checked_add(1) {

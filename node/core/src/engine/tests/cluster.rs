@@ -41,6 +41,11 @@ pub(super) struct Disk {
     pub(super) fails_loads: bool,
     /// Rows that do not fit their checksums.
     pub(super) corrupt: BTreeSet<Place>,
+    /// Tokens of records that no scan can read.
+    pub(super) damaged: Option<std::ops::RangeInclusive<u64>>,
+    /// Pages are read, and given out later.
+    pub(super) holds_scans: bool,
+    scans: Vec<(ScanId, Result<ScanPage, LoadFailed>)>,
     /// Rows that were set aside.
     pub(super) aside: Vec<Place>,
     /// The one record that cannot be read.
@@ -52,6 +57,20 @@ pub(super) struct Disk {
 }
 
 impl Disk {
+    /// How many pages are held.
+    pub(super) fn scans_held(&self) -> usize {
+        self.scans.len()
+    }
+
+    fn hits_damage(&self, what: &Scan) -> bool {
+        match (&what.rows, &self.damaged) {
+            (ScanRows::Records(tokens), Some(damaged)) => {
+                damaged.start() <= tokens.end() && tokens.start() <= damaged.end()
+            }
+            _ => false,
+        }
+    }
+
     fn set_aside(&mut self, place: Place) {
         if !self.refuses_stores {
             self.applied.remove(&place);
@@ -102,6 +121,7 @@ pub(super) fn config(nodes: usize, me: usize, seed: u8) -> EngineConfig {
         buckets: Default::default(),
         limits: Limits {
             exchange: false,
+            scrub_per_second: 0,
             ..Limits::default()
         },
         wall_ms: 1_800_000_000_000,
@@ -282,6 +302,15 @@ impl Cluster {
         self.run();
     }
 
+    /// The disk gives out the pages that it holds, and again at once from now on.
+    pub(super) fn release_scans(&mut self, node: usize) {
+        self.disks[node].holds_scans = false;
+        for (scan, result) in std::mem::take(&mut self.disks[node].scans) {
+            self.input(node, Input::Scanned { scan, result });
+        }
+        self.run();
+    }
+
     /// The disk answers the loads that it holds, and again at once from now on.
     pub(super) fn release_loads(&mut self, node: usize) {
         self.disks[node].holds_loads = false;
@@ -449,9 +478,13 @@ impl Cluster {
         }
         let result = match disk.fails_loads {
             true => Err(LoadFailed::Unreadable),
+            false if disk.hits_damage(what) => Err(LoadFailed::Damaged),
             false => Ok(ScanPage { rows, done }),
         };
-        self.input(node, Input::Scanned { scan, result });
+        match self.disks[node].holds_scans {
+            true => self.disks[node].scans.push((scan, result)),
+            false => self.input(node, Input::Scanned { scan, result }),
+        }
     }
 
     fn store(&mut self, node: usize, ticket: StoreTicket, place: Place, payload: Option<Bytes>) {

@@ -5,7 +5,7 @@ use super::cluster::{Cluster, index};
 use crate::engine::Input;
 use crate::message::PeerMessage;
 use crate::place::Place;
-use crate::request::{Code, Outcome, ReplicaState};
+use crate::request::ReplicaState;
 use std::time::Duration;
 
 /// A cluster of three in which the key's record has become corrupt on these nodes.

@@ -105,7 +105,7 @@ fn a_node_over_an_older_copy_of_its_directory_falls_silent_and_asks_to_be_rebuil
     written(cluster.ask(0, put(2, "b", None)));
     cluster.restart(0, 51, copy);
     assert!(cluster.rebuilds[&0].contains("older copy"), "{:?}", cluster.rebuilds);
-    assert!(cluster.engines[0].rolled_back().is_some());
+    assert!(cluster.engines[0].silent().is_some());
     for other in [1, 2] {
         assert_ne!(cluster.engines[other].peer_state(index(0)), PeerState::Up);
     }

@@ -373,7 +373,7 @@ fn the_queue_is_found_again_after_all_processes_have_ended() {
     }
     cluster.advance(PROOF);
     assert_eq!(reaped(&cluster), 3);
-    cluster.advance(PROOF);
+    cluster.advance(6 * PROOF);
     cluster.assert_idle();
 }
 
@@ -404,4 +404,22 @@ fn many_tombstones_go_in_batches() {
         .map(|engine: &Engine| engine.settling().rounds)
         .sum();
     assert!(rounds < 100, "{rounds} rounds");
+}
+
+#[test]
+fn a_row_whose_record_was_lost_goes_at_every_owner() {
+    let mut cluster = cluster(3);
+    let owners = owners(&cluster);
+    cluster.isolate(owners[0]);
+    cluster.ask(owners[1], put(1, "a", None)).unwrap();
+    let (_, context) = read(cluster.ask(owners[1], get()));
+    written(cluster.ask(owners[1], delete(2, context.as_ref())));
+    for &node in &owners[1..] {
+        cluster.disks[node].applied.remove(&Place::Record(key()));
+    }
+    (1..3).for_each(|at| cluster.connect(owners[0], owners[at]));
+    cluster.advance(Duration::from_secs(200));
+    assert!(cluster.is_empty());
+    cluster.advance(Duration::from_secs(200));
+    cluster.assert_idle();
 }
