@@ -110,7 +110,6 @@ impl World {
             Effect::Scan { scan, what } => burst.reads.push(Read::Scan(scan, what)),
             Effect::SetAside { place } => self.nodes[at].disk.stage_aside(&place),
             Effect::Rebuild { reason } => burst.rebuild = Some(reason),
-            Effect::SetAside { place } => self.nodes[at].disk.stage_aside(&place),
             Effect::Store { ticket, place, payload } => self.stage(at, ticket, &place, payload.as_ref(), burst),
         }
     }

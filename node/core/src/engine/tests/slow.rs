@@ -106,6 +106,7 @@ fn how_a_node_is_doing_can_be_asked() {
     let expected = PeerHealth {
         up: true,
         slow: false,
+        probe_at: None,
         answer_us: 0,
     };
     assert_eq!(health(&cluster), expected);
