@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Longer than any connection waits here for a silent peer, and than any message travels on one that stays up.
-const SETTLE_AFTER: Duration = Duration::from_secs(6);
+const SETTLE_AFTER: Duration = Duration::from_secs(8);
 
 /// The cluster and its rates.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
