@@ -277,7 +277,8 @@ fn healing(source: &Source<'_>, raw: Option<&Spanned<Healing>>) -> Result<Healin
         (
             "settle_after_s",
             healing.settle_after_s,
-            IDLE_TIMEOUT.as_secs() + 1,
+            // Three quarters of it have to outlast a connection that is dead at one end.
+            IDLE_TIMEOUT.as_secs() * 4 / 3 + 1,
             86_400,
         ),
         ("settle_age_s", healing.settle_age_s, 0, 86_400),

@@ -289,8 +289,8 @@ fn what_is_wrong_in_the_file_is_named_with_line_and_column() {
         ),
         (
             "[limits]\n",
-            "[healing]\nsettle_after_s = 5\n[limits]\n",
-            "settle_after_s is 5; it must be 6 to 86400",
+            "[healing]\nsettle_after_s = 6\n[limits]\n",
+            "settle_after_s is 6; it must be 7 to 86400",
         ),
         (
             "n = 1\n",

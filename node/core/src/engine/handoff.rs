@@ -274,6 +274,8 @@ impl Engine {
             // A pause after a refusal was made already.
             false => SOON,
         };
+        // A hint that was skipped has woken the task for this pass, which is over: the next one begins after the pause.
+        self.background.cancel(Task::Handoff(node));
         if self.hints.are_for(self.config.ring.member(node).id) {
             let at = now + self.jittered(pause);
             self.background.wake(at, Task::Handoff(node));

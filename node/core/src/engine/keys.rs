@@ -220,6 +220,7 @@ impl Engine {
                 Waiter::Exchange(waiter) => self.exchange_synced(now, waiter, result.map(|_| ())),
                 Waiter::Heal(waiter) => self.heal_synced(now, waiter, result.is_ok()),
                 Waiter::PeerNoted(node) => self.peer_noted(now, node, result.is_ok()),
+                Waiter::Leaves(leaves) => self.leaves_stored(leaves, result.is_ok()),
                 Waiter::OwnNoted(boot) => self.own_noted(now, boot, result.is_ok()),
             }
         }

@@ -359,12 +359,17 @@ impl Engine {
         self.slots.wait(ticket, vec![Waiter::PeerNoted(node)]);
     }
 
-    /// Stores what is to be known of this start at the next one.
-    pub(super) fn note_own(&mut self) {
-        let boot = Boot {
+    /// What is to be known of this start at the next one.
+    pub(super) fn own(&self) -> Boot {
+        Boot {
             generation: self.memory.rising.unwrap_or(self.memory.me.generation),
             is_new: !self.rebuild.is_done(),
-        };
+        }
+    }
+
+    /// Stores it.
+    pub(super) fn note_own(&mut self) {
+        let boot = self.own();
         let ticket = self.store_plain(Place::Own, Some(boot.note()));
         self.slots.wait(ticket, vec![Waiter::OwnNoted(boot)]);
     }

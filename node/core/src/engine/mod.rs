@@ -139,8 +139,8 @@ pub struct Limits {
     pub exchange: bool,
     /// Every pair of owners compares every tree that they share about this often.
     pub exchange_every: Duration,
-    /// Between the two rounds of the proof that a record can be settled. Longer than a connection's idle timeout, so that what a process
-    /// that ended had sent has arrived or never will.
+    /// Between the two rounds of the proof that a record can be settled. Three quarters of it are longer than a connection's idle timeout, so
+    /// that what a process that ended had sent has arrived or never will.
     pub settle_after: Duration,
     /// How long a record waits before that proof begins, by the wall clock. Its overwritten writes are recognised when they are sent again until
     /// it is settled, so for at least this long.

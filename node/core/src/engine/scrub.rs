@@ -16,6 +16,7 @@
 //! forget. Dynamo paper, section 4.7. Rejected: rebuilding the damaged leaves alone, since nobody can tell what else was in the file.
 
 use super::background::{Reader, Task};
+use super::slots::Waiter;
 use super::stored::Stored;
 use super::{Engine, LoadFailed, Scan, ScanPage, ScanRows};
 use crate::key::Key;
@@ -83,6 +84,8 @@ pub(super) struct Scrub {
     total: usize,
     /// The rest of a partition, behind a range that could not be read in one go.
     behind: Option<(PartitionId, u16)>,
+    /// Leaves that were corrected in memory and have not gone to disk.
+    corrected: BTreeSet<LeafId>,
     suspects: BTreeSet<(PartitionId, u16)>,
     /// The last range was a suspect leaf. They take turns with the pass, since one that is always being written to stays suspect.
     was_suspect: bool,
@@ -171,6 +174,7 @@ impl Engine {
     /// Reads the next page, or plans the next pass.
     pub(super) fn run_scrub(&mut self, now: Instant) {
         self.look_at_damage(now);
+        self.store_leaves(now);
         if self.background.is_read_by(&Reader::Scrub) {
             return;
         }
@@ -186,7 +190,8 @@ impl Engine {
     fn sleep_scrub(&mut self, now: Instant) {
         let scrub = &self.scrub;
         let idle = scrub.next_pass.filter(|_| !scrub.is_busy());
-        if let Some(at) = [idle, scrub.starts_over].into_iter().flatten().min() {
+        let refused = (!scrub.corrected.is_empty()).then(|| now + SUSPECT_AFTER);
+        if let Some(at) = [idle, scrub.starts_over, refused].into_iter().flatten().min() {
             self.background
                 .wake(at.max(now + Duration::from_millis(1)), Task::Scrub);
         }
@@ -262,6 +267,7 @@ impl Engine {
             }
         };
         self.scrub.records += u64::from(rows);
+        self.store_leaves(now);
         if !self.scrub.is_busy() {
             self.plan_pass(now);
             return self.sleep_scrub(now);
@@ -334,6 +340,7 @@ impl Engine {
                 is_right = false;
                 if is_known {
                     self.trees.correct(leaf, sum);
+                    self.scrub.corrected.insert(leaf);
                     self.counters.leaves_corrected += 1;
                 }
             }
@@ -344,6 +351,25 @@ impl Engine {
         }
         running.after = None;
         running.at += 1;
+    }
+
+    /// Sends the corrected leaves to disk. They travel with a store; this one says nothing new.
+    fn store_leaves(&mut self, now: Instant) {
+        if !self.scrub.corrected.is_empty() && !self.gate.is_closed(now) {
+            let leaves = std::mem::take(&mut self.scrub.corrected);
+            let ticket = self.store_plain(Place::Own, Some(self.own().note()));
+            self.slots.wait(ticket, vec![Waiter::Leaves(leaves)]);
+        }
+    }
+
+    /// They are there, or the store was refused.
+    pub(super) fn leaves_stored(&mut self, leaves: BTreeSet<LeafId>, is_stored: bool) {
+        if !is_stored {
+            for leaf in leaves {
+                self.trees.correct(leaf, self.trees.leaf(leaf));
+                self.scrub.corrected.insert(leaf);
+            }
+        }
     }
 
     /// A segment has been read. What is left of its partition is read next.

@@ -47,7 +47,9 @@
 mod against;
 mod answer;
 mod batch;
+mod passes;
 mod queue;
+mod row;
 mod status;
 mod watch;
 mod weigh;
@@ -55,13 +57,13 @@ mod weigh;
 pub use status::SettleStatus;
 
 pub(super) use answer::Order;
-pub(super) use queue::{SKEW_MS, Want};
+pub(super) use row::{SKEW_MS, Want};
 
 use super::Engine;
 use crate::planted;
 use crate::time::Instant;
 use batch::Batch;
-use queue::Queue;
+use passes::Queue;
 use quorate_ring::{NodeIndex, PartitionId};
 use status::Seen;
 use std::collections::BTreeMap;

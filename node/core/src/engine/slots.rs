@@ -22,7 +22,7 @@ use crate::place::Place;
 use crate::tree::LeafId;
 use bytes::Bytes;
 use quorate_ring::NodeIndex;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Something to do with a row once it is in memory.
 #[derive(Debug)]
@@ -108,6 +108,8 @@ pub(super) enum Waiter {
     Heal(HealWaiter),
     /// The note of a peer.
     PeerNoted(NodeIndex),
+    /// Leaves that were corrected, and go to disk with this store.
+    Leaves(BTreeSet<LeafId>),
     /// The node's own note, and what is in it.
     OwnNoted(Boot),
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Longer than any connection waits here for a silent peer, and than any message travels on one that stays up.
-const SETTLE_AFTER: Duration = Duration::from_secs(6);
+const SETTLE_AFTER: Duration = Duration::from_secs(8);
 
 /// The cluster and its rates.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -285,6 +285,11 @@ impl Options {
             repairs_per_second: self.healing.repairs_per_second,
             exchange: self.healing.exchange,
             exchange_every: Duration::from_millis(self.healing.exchange_every_ms.into()),
+            // Nothing else finds what was forgotten or has rotted where nobody reads.
+            scrub_every: match self.forgets || self.loses {
+                true => Duration::from_millis(2 * u64::from(self.healing.exchange_every_ms)),
+                false => Limits::default().scrub_every,
+            },
             settle_after: SETTLE_AFTER,
             settle_age: Duration::from_millis(self.healing.settle_age_ms.into()),
             ..Limits::default()

@@ -115,6 +115,9 @@ pub(crate) struct World {
     client_rng: Stream,
 }
 
+/// Far more events than any run needs.
+const EVENTS_MAX: u64 = 1_000_000;
+
 /// How a line in the log begins that tells of a broken promise, behind its time.
 pub(crate) const BROKEN: &str = "BROKEN";
 /// The line in the log behind which no fault happens.
@@ -225,6 +228,12 @@ impl World {
         while let Some((at, event)) = self.queue.pop(until) {
             self.now = at;
             self.events += 1;
+            if self.events == EVENTS_MAX {
+                self.violated(Promise::P13, || format!("{EVENTS_MAX} events, and no end"));
+            }
+            if self.events >= EVENTS_MAX {
+                continue;
+            }
             self.trace.add(&at.to_le_bytes());
             self.happen(event);
         }

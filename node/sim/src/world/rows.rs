@@ -47,6 +47,8 @@ impl Row {
 pub(crate) struct Change {
     pub(crate) row: Row,
     pub(crate) record: Option<Rc<Record>>,
+    /// Whether it is all that the node should hold, as far as it knows.
+    pub(crate) is_whole: bool,
 }
 
 type Rows = BTreeMap<Row, Rc<Record>>;
@@ -117,7 +119,7 @@ impl NodeRows {
         let NodeRows {
             synced, unsynced, ever, ..
         } = self;
-        for (_, Change { row, record }) in unsynced.drain(..done) {
+        for (_, Change { row, record, .. }) in unsynced.drain(..done) {
             match record {
                 Some(record) => {
                     if let Row::Record(key) = row {

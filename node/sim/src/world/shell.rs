@@ -108,7 +108,10 @@ impl World {
             }
             Effect::Load { load, place } => burst.reads.push(Read::Load(load, place)),
             Effect::Scan { scan, what } => burst.reads.push(Read::Scan(scan, what)),
-            Effect::SetAside { place } => self.nodes[at].disk.stage_aside(&place),
+            Effect::SetAside { place } => {
+                self.probes.hit(Probe::SetAside);
+                self.nodes[at].disk.stage_aside(&place);
+            }
             Effect::Rebuild { reason } => burst.rebuild = Some(reason),
             Effect::Store { ticket, place, payload } => self.stage(at, ticket, &place, payload.as_ref(), burst),
         }
@@ -167,7 +170,9 @@ impl World {
         changes.sort_by_key(|(_, change)| matches!(change.row, Row::Hint(..)));
         if node.disk.commit(newest, refuse) {
             for (ticket, change) in changes {
-                if let Row::Record(key) = change.row {
+                if let Row::Record(key) = change.row
+                    && change.is_whole
+                {
                     node.rotten.remove(&key);
                 }
                 self.truth.stored(self.now, at, ticket, change);

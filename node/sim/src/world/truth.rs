@@ -56,11 +56,19 @@ pub(crate) fn identity(sibling: &Sibling) -> Identity {
 
 /// What a hint begins with, and how many bytes are in front of its record's mark.
 const HINT: (u8, usize) = (255, 9);
+/// What the record of a node begins with that has lost some of it.
+const INCOMPLETE: u8 = 254;
+
+/// Whether a node knows that this is not all that it should hold.
+pub(crate) fn is_incomplete(payload: &[u8]) -> bool {
+    payload.first() == Some(&INCOMPLETE)
+}
 
 /// The record in what a node stores: behind its local mark, which has its length in front. A hint has its time before that.
 pub(crate) fn record_in(payload: &[u8]) -> Option<Record> {
     let payload = match payload.first()? {
         &first if first == HINT.0 => payload.get(HINT.1..)?,
+        &INCOMPLETE => &payload[1..],
         _ => payload,
     };
     let mark = usize::from(*payload.first()?);
@@ -104,7 +112,12 @@ impl Truth {
             );
         }
         let Some(payload) = payload else {
-            return Some((Change { row, record: None }, false));
+            let gone = Change {
+                row,
+                record: None,
+                is_whole: true,
+            };
+            return Some((gone, false));
         };
         let Some(record) = record_in(payload) else {
             self.broken(
@@ -144,8 +157,12 @@ impl Truth {
             self.probes
                 .hit_if(self.forgotten.remove(&(at, key)), Probe::ForgottenRecordWritten);
         }
-        let record = Some(Rc::new(record));
-        Some((Change { row, record }, mints))
+        let change = Change {
+            row,
+            record: Some(Rc::new(record)),
+            is_whole: !is_incomplete(payload),
+        };
+        Some((change, mints))
     }
 
     /// P14, as far as one row tells: records are at their owners, and hints are for owners.

@@ -1,7 +1,7 @@
 //! What a member does when it is asked, and what an owner does when it is proved.
 
 use super::BATCH_RECORDS_MAX;
-use super::queue::{SKEW_MS, Want};
+use super::row::{SKEW_MS, Want};
 use super::watch::Proof;
 use super::weigh::Purpose;
 use crate::engine::Engine;
