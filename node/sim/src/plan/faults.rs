@@ -28,7 +28,7 @@ pub(super) fn draw(rng: &mut Stream, options: &Options) -> Vec<Fault> {
         let kind = FaultKind::Leave { node };
         draw.faults.push(Fault { at_us, kind });
     }
-    draw.some(450, 6, |rng, o| crash(rng, o));
+    draw.some(450, 6, crash);
     if options.horizon_ms >= 60_000 {
         draw.some(700, 2, long_absence);
     }
