@@ -86,19 +86,11 @@ impl Draw<'_> {
             down_ms: duration(rng),
             wipe: true,
         });
-        let rolls = if std::env::var("SIM_NO_ROLLBACK").is_ok() {
-            0
-        } else {
-            500
-        };
-        self.some(rolls, 4, |rng, o| FaultKind::RollBack {
+        self.some(500, 4, |rng, o| FaultKind::RollBack {
             node: node(rng, o),
             starts: rng.small(0, 2),
             down_ms: duration(rng),
         });
-        if std::env::var("SIM_NO_ROT").is_ok() {
-            return;
-        }
         self.some(600, 8, |rng, o| FaultKind::Rot {
             node: node(rng, o),
             what: [Rotten::Record, Rotten::Hint, Rotten::Leaf][rng.weighted(&[6, 2, 2])],
