@@ -341,6 +341,7 @@ impl Engine {
         };
         engine.note_rebuilt();
         engine.begin_scrub();
+        engine.begin_settling();
         engine
     }
 
