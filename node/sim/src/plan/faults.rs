@@ -96,9 +96,6 @@ impl Draw<'_> {
             starts: rng.small(0, 2),
             down_ms: duration(rng),
         });
-        if std::env::var("SIM_NO_ROT").is_ok() {
-            return;
-        }
         self.some(600, 8, |rng, o| FaultKind::Rot {
             node: node(rng, o),
             what: [Rotten::Record, Rotten::Hint, Rotten::Leaf][rng.weighted(&[6, 2, 2])],
