@@ -2,7 +2,7 @@
 //!
 //! Loading reads each record and then writes it with the context of that read: so a second load replaces what the first
 //! one left, and does not put siblings beside it. Without loading, a workload with updates still has to know the
-//! contexts, and reads each record once.
+//! contexts, and reads each record once. Records that are known to be new need no reading.
 
 use crate::args::Where;
 use crate::contexts::Contexts;
@@ -35,7 +35,11 @@ pub(crate) struct Dataset<T: Target> {
 /// What to do with each record before the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Prepare {
+    /// Read each, and write it with what was read.
     Load,
+    /// Write each without reading: nothing is there.
+    LoadFresh,
+    /// Read each.
     Learn,
 }
 
@@ -105,9 +109,11 @@ impl<T: Target> Dataset<T> {
 
     async fn prepare_one(&self, slot: usize, record: u32, what: Prepare) -> Result<(), Failed> {
         let name = Keys::name(record);
-        let ticket = self.contexts.borrow().begin_read(record);
-        let found = self.target.get(slot, &name).await?;
-        self.contexts.borrow_mut().end_read(record, ticket, found.context);
+        if what != Prepare::LoadFresh {
+            let ticket = self.contexts.borrow().begin_read(record);
+            let found = self.target.get(slot, &name).await?;
+            self.contexts.borrow_mut().end_read(record, ticket, found.context);
+        }
         if what == Prepare::Learn {
             return Ok(());
         }

@@ -142,7 +142,11 @@ fn http_endpoints(at: &Where) -> Result<Vec<String>, BenchError> {
 async fn verb<T: Target>(args: &Args, target: T) -> Result<String, BenchError> {
     match &args.verb {
         Verb::Load(load) => {
-            let took = Dataset::new(target, &load.at).prepare(Prepare::Load).await?;
+            let what = match load.fresh {
+                true => Prepare::LoadFresh,
+                false => Prepare::Load,
+            };
+            let took = Dataset::new(target, &load.at).prepare(what).await?;
             Ok(format!(
                 "{} records loaded in {:.1} s",
                 load.at.records,

@@ -129,10 +129,14 @@ pub struct RebuildStatus {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ScrubStatus {
-    /// Share of this round that is read, in percent.
+    /// Rounds that have ended since the start.
+    pub passes: u64,
+    /// Share of the present round that is read, in percent.
     pub percent: u8,
     /// Records read since the start.
     pub checked: u64,
+    /// Ranges of records in which not even the keys could be read, since the start.
+    pub unreadable: u64,
     /// Records found damaged since the start.
     pub corrupt: u64,
     /// Records read again from other owners since the start.

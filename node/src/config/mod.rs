@@ -150,10 +150,7 @@ pub struct Healing {
     pub exchange_every_s: u64,
     /// Read repairs a second that nobody waits for.
     pub repairs_per_second: u32,
-    /// How long a record waits before the proof begins that its deletes are settled, in seconds: writes that are sent again are recognised for
-    /// at least so long after they were overwritten or deleted.
-    pub settle_age_s: u64,
-    /// Between the two rounds of that proof, in seconds; more than the idle timeout of connections.
+    /// Between the two rounds of the proof that a delete is settled, in seconds; more than the idle timeout of connections.
     pub settle_after_s: u64,
     /// How long a delete waits before that proof begins, in seconds: for at least so long a retry of what it covered is recognised.
     pub settle_age_s: u64,
@@ -171,7 +168,6 @@ impl Default for Healing {
             exchange: engine.exchange,
             exchange_every_s: engine.exchange_every.as_secs(),
             repairs_per_second: engine.repairs_per_second,
-            settle_age_s: engine.settle_age.as_secs(),
             settle_after_s: engine.settle_after.as_secs(),
             settle_age_s: engine.settle_age.as_secs(),
             scrub_per_second: engine.scrub_per_second,
@@ -333,7 +329,6 @@ impl NodeConfig {
             repairs_per_second: self.healing.repairs_per_second,
             exchange: self.healing.exchange,
             exchange_every: Duration::from_secs(self.healing.exchange_every_s),
-            settle_age: Duration::from_secs(self.healing.settle_age_s),
             settle_after: Duration::from_secs(self.healing.settle_after_s),
             settle_age: Duration::from_secs(self.healing.settle_age_s),
             scrub_per_second: self.healing.scrub_per_second,

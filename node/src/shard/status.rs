@@ -81,7 +81,7 @@ impl Inner {
     }
 
     fn healing(&self) -> HealingStatus {
-        let (config, counters) = (self.engine.config(), self.engine.counters());
+        let config = self.engine.config();
         let (read, of) = self.engine.rebuilding();
         HealingStatus {
             generation: self.engine.generation(),
@@ -93,12 +93,7 @@ impl Inner {
                 partitions: (of - read) as u64,
                 of: of as u64,
             },
-            scrub: ScrubStatus {
-                corrupt: counters.corrupt_records,
-                healed: counters.healed_records,
-                ..ScrubStatus::default()
-            },
-            ..HealingStatus::default()
+            scrub: self.scrub(),
         }
     }
 
@@ -120,6 +115,19 @@ impl Inner {
             oldest_seconds: hints.oldest_ms.map_or(0, |oldest| now_ms.saturating_sub(oldest) / 1000),
             per_second: rate as f64,
             eta_seconds: (rate > 0).then(|| hints.count.div_ceil(rate)),
+        }
+    }
+
+    fn scrub(&self) -> ScrubStatus {
+        let (scrub, counters) = (self.engine.scrub_progress(), self.engine.counters());
+        let (read, of) = scrub.partitions;
+        ScrubStatus {
+            passes: scrub.passes,
+            percent: (read * 100).checked_div(of).unwrap_or(0) as u8,
+            checked: scrub.records,
+            unreadable: scrub.damaged,
+            corrupt: counters.corrupt_records,
+            healed: counters.healed_records,
         }
     }
 

@@ -28,7 +28,7 @@ pub(super) fn draw(rng: &mut Stream, options: &Options) -> Vec<Fault> {
         let kind = FaultKind::Leave { node };
         draw.faults.push(Fault { at_us, kind });
     }
-    draw.some(450, 6, |rng, o| crash(rng, o));
+    draw.some(450, 6, crash);
     if options.horizon_ms >= 60_000 {
         draw.some(700, 2, long_absence);
     }
@@ -86,12 +86,7 @@ impl Draw<'_> {
             down_ms: duration(rng),
             wipe: true,
         });
-        let rolls = if std::env::var("SIM_NO_ROLLBACK").is_ok() {
-            0
-        } else {
-            500
-        };
-        self.some(rolls, 4, |rng, o| FaultKind::RollBack {
+        self.some(500, 4, |rng, o| FaultKind::RollBack {
             node: node(rng, o),
             starts: rng.small(0, 2),
             down_ms: duration(rng),

@@ -77,7 +77,9 @@ impl World {
     /// Records that were settled so far.
     fn settled(&self) -> u64 {
         let engines = self.nodes.iter().filter_map(|node| node.engine.as_ref());
-        engines.map(|engine| engine.counters().reaped + engine.counters().trimmed).sum()
+        engines
+            .map(|engine| engine.counters().reaped + engine.counters().trimmed)
+            .sum()
     }
 
     /// Everything that stands still once replicas are equal, over all nodes.
