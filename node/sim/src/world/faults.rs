@@ -125,6 +125,8 @@ impl World {
         let node = &mut self.nodes[at];
         node.disk.wipe();
         node.has_amnesia = true;
+        // What it makes now may be taken for an older copy until its peers have met it.
+        node.is_rolled_back = true;
         self.truth.reload(&self.keys, at, &self.nodes[at].disk);
     }
 

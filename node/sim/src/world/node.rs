@@ -124,6 +124,7 @@ impl World {
         node.seen = Counters::default();
         node.tick_at = None;
         self.note(|| format!("node {at} starts"));
+        self.feed(at, Input::Tick);
         self.dial_all(at);
     }
 
