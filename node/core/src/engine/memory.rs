@@ -164,7 +164,7 @@ impl Memory {
             is_new: boot.is_new,
             rising: None,
             // Nobody else could know of it.
-            is_known: !boot.is_first() || members == 1,
+            is_known: !boot.is_new || members == 1,
             silent: None,
             peers: vec![Acquaintance::default(); members],
         }
