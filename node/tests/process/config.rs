@@ -112,9 +112,7 @@ fn data_of_another_node_another_cluster_or_a_newer_version_is_left_alone() {
         told.contains("has format 99") && told.contains("start the newer version"),
         "{told}"
     );
-    fs::write(&format, "rubbish").unwrap();
-    let told = refused(&mut start(&config));
-    assert!(told.contains("FORMAT"), "{told}");
+    // A FORMAT that is no format at all is damage: the data is set aside for it, see the tests of healing.
     fs::write(&format, was).unwrap();
     let strange = home.scratch().join("strange");
     fs::create_dir(&strange).unwrap();
