@@ -145,9 +145,11 @@ impl<'a> Case<'a> {
         index < self.facts.state.judged
     }
 
-    /// Whether it may have been coordinated more than once: sent again by its client, or by a network that repeats itself.
+    /// Whether it may have been coordinated more than once: sent again by its client, by a node that passed it on, or by a
+    /// network that repeats itself.
     pub(crate) fn may_be_repeated(&self, index: WriteIndex) -> bool {
-        self.writes()[index].attempts.len() > 1 || self.facts.options.network.duplicate_pm > 0
+        let attempts = &self.writes()[index].attempts;
+        attempts.len() > 1 || attempts.iter().any(|a| a.forwarded) || self.facts.options.network.duplicate_pm > 0
     }
 
     /// Whether the bucket's policy let some blind write take this one away, without anybody having been shown it. Such a write covers what its

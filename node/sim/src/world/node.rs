@@ -67,6 +67,11 @@ impl Node {
         self.life
     }
 
+    /// Requests that its process has passed on.
+    pub(super) fn forwarded(&self) -> u64 {
+        self.engine.as_ref().map_or(0, |engine| engine.counters().forwarded)
+    }
+
     pub(super) fn puts_pending(&self) -> usize {
         self.puts.len()
     }
