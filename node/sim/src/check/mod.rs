@@ -148,8 +148,12 @@ impl<'a> Case<'a> {
     /// Whether it may have been coordinated more than once: sent again by its client, by a node that passed it on, or by a
     /// network that repeats itself.
     pub(crate) fn may_be_repeated(&self, index: WriteIndex) -> bool {
+        let options = self.facts.options;
         let attempts = &self.writes()[index].attempts;
-        attempts.len() > 1 || attempts.iter().any(|a| a.forwarded) || self.facts.options.network.duplicate_pm > 0
+        // A coordinator that cannot read its disk, or that is refused by it, lets another owner try.
+        let may_pass_on = options.loses || options.disk.read_error_pm > 0 || options.disk.refused_pm > 0;
+        let is_passed_on = may_pass_on || attempts.iter().any(|attempt| attempt.forwarded);
+        attempts.len() > 1 || is_passed_on || options.network.duplicate_pm > 0
     }
 
     /// Whether the bucket's policy let some blind write take this one away, without anybody having been shown it. Such a write covers what its
