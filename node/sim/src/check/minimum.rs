@@ -26,8 +26,11 @@ pub(super) fn check(case: &Case<'_>) -> Vec<Violation> {
                     .iter()
                     .any(|&by| case.writes()[by].start() < read.end)
             };
-            let excused =
-                case.writes()[index].is_delete() || case.may_be_replaced(index) || case.may_expire(index, read.end);
+            let may_be_lost = loses && case.writes()[index].fate() != Fate::Acked;
+            let excused = may_be_lost
+                || case.writes()[index].is_delete()
+                || case.may_be_replaced(index)
+                || case.may_expire(index, read.end);
             if !read.values.contains(&index) && !covered() && !excused {
                 let detail = format!(
                     "a read at {} had {} as its minimum, and did not return it",
