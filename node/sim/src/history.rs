@@ -88,6 +88,8 @@ pub(crate) struct Attempt {
     pub(crate) need: Need,
     /// Whether it said that it is a retry.
     pub(crate) retry: bool,
+    /// Whether the node that got it has passed it on, perhaps more than once.
+    pub(crate) forwarded: bool,
 }
 
 /// One write.

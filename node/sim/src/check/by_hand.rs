@@ -101,6 +101,7 @@ impl ByHand {
                 ending,
                 need: TWO,
                 retry: false,
+                forwarded: false,
             }],
             operation,
             must_fail: false,

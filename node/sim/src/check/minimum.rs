@@ -4,13 +4,16 @@
 //! whatever it has ever seen of the key: so it must read its own writes, and never go back.
 
 use super::{Case, broken, describe};
+use crate::history::Fate;
 use crate::violation::{Promise, Violation};
 
 pub(super) fn check(case: &Case<'_>) -> Vec<Violation> {
     let mut found = Vec::new();
     for read in &case.facts.history.reads {
         let Some(minimum) = &read.minimum else { continue };
-        if !case.facts.settled[read.key] && !read.context.covers(&minimum.context) {
+        // What nobody has acknowledged may be lost for good with the one disk that had it.
+        let loses = case.facts.options.forgets || case.facts.options.loses;
+        if !loses && !case.facts.settled[read.key] && !read.context.covers(&minimum.context) {
             let detail = format!(
                 "a read at {} had {:?} as its minimum, and returned {:?}",
                 read.start, minimum.context, read.context
@@ -23,8 +26,11 @@ pub(super) fn check(case: &Case<'_>) -> Vec<Violation> {
                     .iter()
                     .any(|&by| case.writes()[by].start() < read.end)
             };
-            let excused =
-                case.writes()[index].is_delete() || case.may_be_replaced(index) || case.may_expire(index, read.end);
+            let may_be_lost = loses && case.writes()[index].fate() != Fate::Acked;
+            let excused = may_be_lost
+                || case.writes()[index].is_delete()
+                || case.may_be_replaced(index)
+                || case.may_expire(index, read.end);
             if !read.values.contains(&index) && !covered() && !excused {
                 let detail = format!(
                     "a read at {} had {} as its minimum, and did not return it",

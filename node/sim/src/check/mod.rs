@@ -145,9 +145,15 @@ impl<'a> Case<'a> {
         index < self.facts.state.judged
     }
 
-    /// Whether it may have been coordinated more than once: sent again by its client, or by a network that repeats itself.
+    /// Whether it may have been coordinated more than once: sent again by its client, by a node that passed it on, or by a
+    /// network that repeats itself.
     pub(crate) fn may_be_repeated(&self, index: WriteIndex) -> bool {
-        self.writes()[index].attempts.len() > 1 || self.facts.options.network.duplicate_pm > 0
+        let options = self.facts.options;
+        let attempts = &self.writes()[index].attempts;
+        // A coordinator that cannot read its disk, or that is refused by it, lets another owner try.
+        let may_pass_on = options.loses || options.disk.read_error_pm > 0 || options.disk.refused_pm > 0;
+        let is_passed_on = may_pass_on || attempts.iter().any(|attempt| attempt.forwarded);
+        attempts.len() > 1 || is_passed_on || options.network.duplicate_pm > 0
     }
 
     /// Whether the bucket's policy let some blind write take this one away, without anybody having been shown it. Such a write covers what its

@@ -79,6 +79,7 @@ mod tests {
             ending: Acked,
             need: Need::default(),
             retry: true,
+            forwarded: false,
         });
         let mut last = case.put(20, Acked, &[first]);
         case.leave(&[first]);

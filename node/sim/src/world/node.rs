@@ -67,6 +67,11 @@ impl Node {
         self.life
     }
 
+    /// Requests that its process has passed on.
+    pub(super) fn forwarded(&self) -> u64 {
+        self.engine.as_ref().map_or(0, |engine| engine.counters().forwarded)
+    }
+
     pub(super) fn puts_pending(&self) -> usize {
         self.puts.len()
     }
@@ -109,7 +114,9 @@ impl World {
                 .expect("the note is what an engine wrote");
         }
         for row in node.disk.rows(Column::Hint) {
-            if let (Some(key), Ok(payload)) = (Place::key_in(Shelf::Hint, &row.key), row.payload) {
+            // One that has rotted is there, too, until it is removed.
+            let payload = row.payload.unwrap_or_default();
+            if let Some(key) = Place::key_in(Shelf::Hint, &row.key) {
                 engine.restore_hint(target_of(row.token, &row.key), &key, &payload);
             }
         }

@@ -131,6 +131,7 @@ impl World {
             ending: Ending::Unknown,
             need,
             retry: is_retry,
+            forwarded: false,
         };
         let attempts = &mut self.history.writes[index].attempts;
         attempts.push(attempt);
@@ -188,15 +189,18 @@ impl World {
             return;
         };
         // A directory that was put back is to meet its peers before clients meet it: what is not promised is in the documentation.
-        if !self.nodes[node].is_running() || self.nodes[node].is_put_back {
+        let is_put_back = self.nodes[node].is_put_back && !self.healed;
+        if !self.nodes[node].is_running() || is_put_back {
             return;
         }
         pending.handed_in = Some((self.now, self.nodes[node].life()));
         let timeout = Duration::from_micros(pending.timeout_us);
-        if let What::Write { index, .. } = pending.what {
+        let what = pending.what.clone();
+        if let What::Write { index, .. } = what {
             self.nodes[node].puts.insert(handle);
             self.count_duplicates(node, index);
         }
+        let before = self.nodes[node].forwarded();
         self.feed(
             node,
             Input::Request {
@@ -205,6 +209,11 @@ impl World {
                 timeout,
             },
         );
+        if let What::Write { index, attempt } = what {
+            // Whoever passes a write on may pass it on again, to another owner.
+            let node = &self.nodes[node];
+            self.history.writes[index].attempts[attempt].forwarded = node.is_paused() || node.forwarded() != before;
+        }
     }
 
     fn count_duplicates(&mut self, node: usize, index: WriteIndex) {
