@@ -163,8 +163,8 @@ impl Memory {
             is_first: boot.is_first(),
             is_new: boot.is_new,
             rising: None,
-            // Nobody else could know of it.
-            is_known: !boot.is_first() || members == 1,
+            // Alone, nobody else could know of it.
+            is_known: members == 1,
             silent: None,
             peers: vec![Acquaintance::default(); members],
         }
@@ -175,8 +175,8 @@ impl Memory {
         self.silent.is_some()
     }
 
-    /// Whether nobody else has met this directory yet. Until then it acknowledges nothing: its generation may turn out to be one that
-    /// peers know already, and if the process ended then, what it had acknowledged would be taken for that of an older copy.
+    /// Whether nobody else has accepted this process yet. Until then it acknowledges no writes: its directory may turn out to be an older copy, or
+    /// its generation one that peers know already, and what it alone had acknowledged would be set aside.
     pub(super) fn is_unknown(&self) -> bool {
         !self.is_known
     }
