@@ -29,6 +29,11 @@ impl Gate {
         self.closed_until.is_some_and(|until| now < until)
     }
 
+    /// When coordinating is tried again: `now` if the gate is open.
+    pub(super) fn opens_at(&self, now: Instant) -> Instant {
+        self.closed_until.map_or(now, |until| until.max(now))
+    }
+
     /// A store was refused. A whole burst that is refused together counts once.
     pub(super) fn refused(&mut self, now: Instant, ticket: StoreTicket) {
         self.last_refused = self.last_refused.max(ticket);

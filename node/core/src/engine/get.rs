@@ -13,6 +13,7 @@
 
 mod answers;
 mod ask;
+mod look;
 mod write_back;
 
 use super::rules::read_quorum;
@@ -27,6 +28,8 @@ use crate::time::Instant;
 use answers::Answers;
 use ask::Whom;
 use bytes::Bytes;
+use look::Kept;
+pub(super) use look::Look;
 use quorate_ring::NodeIndex;
 use std::time::Duration;
 use write_back::WriteBack;
@@ -56,6 +59,8 @@ pub(super) struct GetOp {
     /// "the same" means one thing whenever it comes.
     told: Option<u64>,
     answers: Answers,
+    /// What is known of hints of the key.
+    kept: Kept,
     /// All that was answered, merged.
     merged: Record,
     /// While what was found is being made durable.
@@ -75,9 +80,9 @@ impl GetOp {
         self.tally.owes(node) || self.write_back.as_ref().is_some_and(|w| w.waits_for(node))
     }
 
-    /// Whether every owner has answered and all hold just this. A minimum that is not covered then names history that is settled: what was
-    /// deleted is dropped one day with all that was known of it, and so are actors that write no more.
-    fn is_all_there_is(&self) -> bool {
+    /// Whether every owner has answered and all hold just this. If no hint is kept, either, a minimum that is not covered names history that is
+    /// settled: what was deleted is dropped one day with all that was known of it, and so are actors that write no more.
+    fn do_owners_agree(&self) -> bool {
         self.tally.is_complete() && {
             let hash = Record::hash_encoded(&self.merged.encode());
             self.answers.compare(hash).all(|(_, holds)| holds)
@@ -180,6 +185,7 @@ impl Engine {
             copies,
             told: None,
             answers: Answers::none(),
+            kept: Kept::Unknown,
             merged: Record::default(),
             write_back: None,
             held: 0,
@@ -241,8 +247,14 @@ impl Engine {
             return;
         };
         let seen = op.merged.context();
-        if op.minimum.as_ref().is_none_or(|minimum| seen.covers(minimum)) || op.is_all_there_is() {
+        if op.minimum.as_ref().is_none_or(|minimum| seen.covers(minimum)) {
             return self.get_found(now, id);
+        }
+        if op.do_owners_agree() {
+            if matches!(op.kept, Kept::Nothing) || self.fallbacks_are_none(id) {
+                return self.get_found(now, id);
+            }
+            self.look_for_hints(id);
         }
         self.get_ask(now, id, Whom::All);
         let Some(Op::Get(mut op)) = self.ops.remove(&id) else {
@@ -322,6 +334,10 @@ impl Engine {
             return;
         };
         op.timer = None;
+        self.end_looks(id);
+        let Some(Op::Get(op)) = self.ops.get_mut(&id) else {
+            return;
+        };
         let home = op.tally.stands_for(self.me);
         op.tally.reset();
         match home {
@@ -341,6 +357,7 @@ impl Engine {
     }
 
     fn end_get(&mut self, id: OpId) -> Option<Box<GetOp>> {
+        self.end_looks(id);
         let Some(Op::Get(op)) = self.ops.remove(&id) else {
             return None;
         };

@@ -60,11 +60,23 @@ impl Engine {
         }
     }
 
+    /// A hint that was delivered is still here, since the disk refused to remove it. It goes home once more when the disk may take stores again.
+    pub(super) fn wake_handoff_later(&mut self, now: Instant, target: NodeId) {
+        if let Some(node) = self.config.ring.index_of(target).filter(|&node| self.peers.is_up(node)) {
+            self.background
+                .wake(self.gate.opens_at(now).max(now + SOON), Task::Handoff(node));
+        }
+    }
+
     /// Begins a pass, or goes on with one after a pause.
     pub(super) fn run_handoff(&mut self, now: Instant, node: NodeIndex) {
         let target = self.config.ring.member(node).id;
         if !self.peers.is_up(node) || !self.hints.are_for(target) {
             return;
+        }
+        if self.gate.is_closed(now) {
+            // What is brought home now could not be removed here, and would be brought again.
+            return self.background.wake(self.gate.opens_at(now), Task::Handoff(node));
         }
         let home = self.handoffs.homes.entry(node).or_default();
         if home.pass.is_none() {

@@ -248,7 +248,7 @@ impl Engine {
     }
 
     /// A store of a hint was refused.
-    pub(super) fn undo_hint(&mut self, change: HintChange) {
+    pub(super) fn undo_hint(&mut self, now: Instant, change: HintChange) {
         let HintChange {
             target,
             partition,
@@ -264,6 +264,9 @@ impl Engine {
         });
         if after > 0 && refers {
             self.hints.unmarked.insert((target, partition));
+        }
+        if after == 0 {
+            self.wake_handoff_later(now, target);
         }
     }
 

@@ -239,7 +239,7 @@ impl Engine {
                 self.trees.change(leaf, after, before);
                 self.scrub.touch(leaf);
             }
-            Some(Change::Hint(change)) => self.undo_hint(change),
+            Some(Change::Hint(change)) => self.undo_hint(now, change),
             None => {}
         }
         if let Place::Dirty(node, partition) = failed.place {

@@ -260,7 +260,7 @@ enum Origin {
 enum Timer {
     /// The request has to be answered now.
     Deadline,
-    /// A read asks more owners.
+    /// A read asks more owners, or one that was forwarded goes to another.
     Hedge,
     /// A read that has not met its minimum asks again.
     Again,
@@ -341,6 +341,7 @@ impl Engine {
         };
         engine.note_rebuilt();
         engine.begin_scrub();
+        engine.begin_settling();
         engine
     }
 
@@ -476,7 +477,10 @@ impl Engine {
             }
             PeerMessage::FetchReply(m) => {
                 self.peers.answered(from, Kind::Read, m.id);
-                self.get_answer(now, OpId(m.id), from, m.result);
+                match self.ops.get(&OpId(m.id)) {
+                    Some(Op::Look(_)) => self.look_answer(now, OpId(m.id), from, m.result),
+                    _ => self.get_answer(now, OpId(m.id), from, m.result),
+                }
             }
             PeerMessage::Forward(m) => {
                 self.start(
@@ -521,7 +525,7 @@ impl Engine {
         match self.ops.get(&id) {
             Some(Op::Put(_) | Op::Tail(_)) => self.put_answer(now, id, from, state),
             Some(Op::Get(_)) => self.write_back_answer(now, id, from, state),
-            Some(Op::Forward(_)) => {}
+            Some(Op::Forward(_) | Op::Look(_)) => {}
             None => self.pending.answered(from, id.0),
         }
     }
@@ -630,7 +634,8 @@ impl Engine {
             match self.ops.get(&id) {
                 Some(Op::Put(_) | Op::Tail(_)) => self.put_answer(now, id, node, ReplicaState::Lost),
                 Some(Op::Get(_)) => self.get_lost(now, id, node),
-                Some(Op::Forward(_)) => self.forward_lost(id, node),
+                Some(Op::Forward(_)) => self.forward_lost(now, id, node),
+                Some(Op::Look(_)) => self.look_answer(now, id, node, Err(Refusal::ReadFailed)),
                 None => {}
             }
         }
@@ -648,6 +653,7 @@ impl Engine {
             Some(Op::Get(_)) => self.get_deadline(now, id),
             Some(Op::Forward(_)) => self.forward_deadline(id),
             Some(Op::Tail(_)) => self.end_tail(now, id),
+            Some(Op::Look(_)) => drop(self.ops.remove(&id)),
             None => {}
         }
     }
@@ -660,7 +666,10 @@ impl Engine {
             self.timers.pop_first();
             match timer {
                 Timer::Deadline => self.deadline(now, id),
-                Timer::Hedge => self.get_hedge(now, id),
+                Timer::Hedge => match self.ops.get(&id) {
+                    Some(Op::Forward(_)) => self.forward_hedge(now, id),
+                    _ => self.get_hedge(now, id),
+                },
                 Timer::Again => self.get_again(now, id),
             }
         }

@@ -4,7 +4,7 @@
 //! hundred kilobytes. So the bytes are counted too, and new requests are refused while there are too many.
 
 use super::forward::ForwardOp;
-use super::get::GetOp;
+use super::get::{GetOp, Look};
 use super::put::{PutOp, TailOp};
 use crate::key::Key;
 use bytes::Bytes;
@@ -21,7 +21,8 @@ pub(super) enum Op {
     Put(Box<PutOp>),
     Tail(Box<TailOp>),
     Get(Box<GetOp>),
-    Forward(ForwardOp),
+    Forward(Box<ForwardOp>),
+    Look(Look),
 }
 
 impl Op {
@@ -31,7 +32,8 @@ impl Op {
             Op::Put(op) => op.tally.owes(node),
             Op::Tail(op) => op.tally.owes(node),
             Op::Get(op) => op.waits_for(node),
-            Op::Forward(op) => op.to == node,
+            Op::Forward(op) => op.waits_for(node),
+            Op::Look(op) => op.node == node,
         }
     }
 
@@ -42,6 +44,7 @@ impl Op {
             Op::Tail(op) => &op.key,
             Op::Get(op) => op.key(),
             Op::Forward(op) => op.key(),
+            Op::Look(op) => &op.key,
         }
     }
 
@@ -50,7 +53,8 @@ impl Op {
         match self {
             Op::Put(op) => op.held,
             Op::Get(op) => op.held,
-            Op::Tail(_) | Op::Forward(_) => 0,
+            Op::Forward(op) => op.held(),
+            Op::Tail(_) | Op::Look(_) => 0,
         }
     }
 }

@@ -99,6 +99,13 @@ impl Engine {
         self.settle_weigh(now);
     }
 
+    /// At the start a node that is alone wakes by itself, since no peer ever comes.
+    pub(super) fn begin_settling(&mut self) {
+        if self.away().next().is_none() {
+            self.background.wake(Instant(0), super::background::Task::Settle);
+        }
+    }
+
     /// The members that are not connected.
     fn away(&self) -> impl Iterator<Item = NodeIndex> {
         let members = self.config.ring.members().len();

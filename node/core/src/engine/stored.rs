@@ -27,6 +27,8 @@ use bytes::{Buf, Bytes};
 const HINT: u8 = u8::MAX;
 /// The first byte of an incomplete record. No mark is this long.
 const INCOMPLETE: u8 = 254;
+/// The canonical bytes of the empty record. It is compared with several times for each write, so it is not encoded each time.
+const NO_RECORD: &[u8] = &[1, 0, 0, 0, 0];
 
 /// A record with its mark, as bytes and, once somebody looked, decoded. Invariant: `encoded` is canonical, and `decoded` is the same record.
 #[derive(Clone, Debug)]
@@ -49,11 +51,10 @@ pub(super) struct MalformedPayload;
 impl Stored {
     /// Nothing stored yet.
     pub(super) fn empty() -> Stored {
-        let record = Record::default();
         Stored {
             mark: None,
-            encoded: record.encode(),
-            decoded: Some(record),
+            encoded: Bytes::from_static(NO_RECORD),
+            decoded: Some(Record::default()),
             want: None,
             since_ms: None,
             incomplete: false,
@@ -114,7 +115,7 @@ impl Stored {
 
     /// Whether the record is that of a key that was never written.
     pub(super) fn has_no_record(&self) -> bool {
-        self.encoded == Record::default().encode()
+        self.encoded == NO_RECORD
     }
 
     /// Since when it is a hint, by the wall clock in milliseconds.
@@ -251,6 +252,13 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn no_record_is_what_the_empty_record_encodes_to() {
+        assert_eq!(Record::default().encode(), NO_RECORD);
+        let mut stored = Stored::empty();
+        assert!(stored.record().unwrap().is_empty() && stored.has_no_record());
+    }
 
     #[test]
     fn the_mark_survives_storage_and_is_not_in_the_record() {

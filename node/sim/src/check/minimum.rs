@@ -6,16 +6,10 @@
 use super::{Case, broken, describe};
 use crate::violation::{Promise, Violation};
 
-/// While hints are not asked for what owners do not have.
-const LOOSE: bool = true;
-
 pub(super) fn check(case: &Case<'_>) -> Vec<Violation> {
     let mut found = Vec::new();
     for read in &case.facts.history.reads {
         let Some(minimum) = &read.minimum else { continue };
-        if LOOSE {
-            continue;
-        }
         if !case.facts.settled[read.key] && !read.context.covers(&minimum.context) {
             let detail = format!(
                 "a read at {} had {:?} as its minimum, and returned {:?}",

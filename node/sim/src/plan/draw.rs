@@ -39,7 +39,6 @@ fn options(rng: &mut Stream) -> Options {
         1 => rng.range(3, 8),
         _ => rng.range(9, 20),
     };
-    let forgets = forgets && std::env::var("SIM_NO_FORGET").is_err();
     let loses = nodes >= 2 && rng.chance(400);
     let stays_away = (nodes >= 2 && rng.chance(60)).then(|| rng.small(0, nodes - 1));
     Options {

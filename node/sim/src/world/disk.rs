@@ -36,6 +36,8 @@ pub(crate) struct Disk {
     pub(crate) sync_fails: bool,
     /// As it was before earlier starts, oldest first.
     past: Vec<MemSnapshot>,
+    /// The one that was put back last.
+    put_back: Option<MemSnapshot>,
 }
 
 impl Disk {
@@ -203,8 +205,17 @@ impl Disk {
     /// Puts the disk back as it was before the last start (0), the one before that (1), and so on.
     pub(crate) fn roll_back(&mut self, starts: usize) {
         let at = self.past.len() - 1 - starts.min(self.past.len() - 1);
-        self.store.restore(&self.past[at]);
-        self.past.truncate(at);
+        self.past.truncate(at + 1);
+        let old = self.past.pop().expect("there is one at least");
+        self.store.restore(&old);
+        self.put_back = Some(old);
+    }
+
+    /// Puts the same older copy back once more.
+    pub(crate) fn put_back_again(&mut self) {
+        if let Some(old) = &self.put_back {
+            self.store.restore(old);
+        }
     }
 
     /// One row is gone, as if it had never been. False if there was none.

@@ -125,6 +125,9 @@ impl World {
         let node = &mut self.nodes[at];
         node.disk.wipe();
         node.has_amnesia = true;
+        // What it makes now may be taken for an older copy until its peers have met it.
+        node.is_rolled_back = true;
+        node.is_put_back = false;
         self.truth.reload(&self.keys, at, &self.nodes[at].disk);
     }
 
@@ -140,6 +143,7 @@ impl World {
             let node = &mut self.nodes[at];
             node.disk.roll_back(starts);
             node.is_rolled_back = true;
+            node.is_put_back = true;
             self.truth.reload(&self.keys, at, &self.nodes[at].disk);
             self.nodes[at].has_amnesia |= before != self.truth.rows(at).synced_rows();
         }

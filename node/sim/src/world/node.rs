@@ -44,8 +44,10 @@ pub(super) struct Node {
     pub(super) has_left: bool,
     /// It has lost its disk, or what was written to it since an earlier start, and has not read everything again.
     pub(super) has_amnesia: bool,
-    /// It was put over an older copy of its disk, and may find that out.
+    /// It may find out that its directory is not the one that its peers remember.
     pub(super) is_rolled_back: bool,
+    /// It was put over an older copy of its disk, and has not found out yet.
+    pub(super) is_put_back: bool,
     /// Its process began with a directory from which something is missing.
     pub(super) is_new: bool,
     /// Keys whose records have rotted on its disk and were not written again since.
@@ -124,6 +126,7 @@ impl World {
         node.seen = Counters::default();
         node.tick_at = None;
         self.note(|| format!("node {at} starts"));
+        self.feed(at, Input::Tick);
         self.dial_all(at);
     }
 
@@ -140,6 +143,10 @@ impl World {
         node.inbox.clear();
         node.puts.clear();
         let lost = node.disk.crash(survive_pm);
+        if node.is_put_back {
+            // It would be put back again. Left alone it would catch up with what its peers remember of it.
+            node.disk.put_back_again();
+        }
         self.probes.hit_if(lost > 0, Probe::CrashLostTail);
         self.note(|| format!("node {at} crashes, {lost} stores lost"));
         self.truth.reload(&self.keys, at, &self.nodes[at].disk);

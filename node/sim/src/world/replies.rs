@@ -247,8 +247,11 @@ impl World {
         let (client, key) = (self.pending[handle as usize].client, self.pending[handle as usize].key);
         let is_session = self.is_session(client);
         let held = self.clients[client].contexts.entry(key).or_default();
-        if let Some(last) = held.last().filter(|_| is_session) {
-            // Each context that a session gets covers the one before.
+        let opened = |sealed: &Bytes| unseal(sealed).unwrap_or_default().context;
+        if let Some(last) = held.last().filter(|_| is_session)
+            && opened(&sealed).covers(&opened(&last.sealed))
+        {
+            // What a session has seen with one context it has seen with each that covers it.
             shown.extend(last.shown.iter());
             shown.sort_unstable();
             shown.dedup();

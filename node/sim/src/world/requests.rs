@@ -187,7 +187,8 @@ impl World {
         let Some(operation) = pending.operation.take() else {
             return;
         };
-        if !self.nodes[node].is_running() {
+        // A directory that was put back is to meet its peers before clients meet it: what is not promised is in the documentation.
+        if !self.nodes[node].is_running() || self.nodes[node].is_put_back {
             return;
         }
         pending.handed_in = Some((self.now, self.nodes[node].life()));

@@ -121,8 +121,7 @@ impl World {
     fn set_aside(&mut self, at: NodeNo, reason: &str) {
         self.note(|| format!("node {at} sets its data aside: {reason}"));
         self.probes.hit(Probe::RollbackRecognised);
-        let is_hurt = self.nodes[at].has_amnesia;
-        if !std::mem::take(&mut self.nodes[at].is_rolled_back) && !is_hurt {
+        if !self.nodes[at].is_rolled_back {
             self.violated(Promise::P1, || {
                 format!("node {at} takes its disk for an older copy, and it is none: {reason}")
             });

@@ -66,9 +66,9 @@ pub(crate) fn is_incomplete(payload: &[u8]) -> bool {
 
 /// The record in what a node stores: behind its local mark, which has its length in front. A hint has its time before that.
 pub(crate) fn record_in(payload: &[u8]) -> Option<Record> {
-    let payload = match payload.first()? {
-        &first if first == HINT.0 => payload.get(HINT.1..)?,
-        &INCOMPLETE => &payload[1..],
+    let payload = match *payload.first()? {
+        first if first == HINT.0 => payload.get(HINT.1..)?,
+        INCOMPLETE => &payload[1..],
         _ => payload,
     };
     let mark = usize::from(*payload.first()?);

@@ -126,3 +126,27 @@ async fn the_admin_port_serves_no_keys() {
     assert_eq!(admin(&world, "GET /v1/kv/b/k").await.problem(), "not_found");
     assert_eq!(admin(&world, "POST /metrics").await.problem(), "method_not_allowed");
 }
+
+#[tokio::test]
+async fn hints_and_repair_are_told_and_a_post_begins_a_repair() {
+    let world = World::new();
+    let hints = admin(&world, "GET /v1/cluster/hints").await.json();
+    assert_eq!(
+        (&hints["node"], &hints["hints"]),
+        (&"n1".into(), &serde_json::json!([]))
+    );
+    for (method, status) in [("GET", 200), ("POST", 202)] {
+        let got = admin(&world, &format!("{method} /v1/cluster/repair")).await;
+        assert_eq!(
+            (got.status, &got.json()["exchange"]["trees"]),
+            (status, &0.into()),
+            "{method}"
+        );
+    }
+    let refused = admin(&world, "DELETE /v1/cluster/repair").await;
+    assert_eq!(
+        (refused.status, refused.header("allow")),
+        (405, Some("GET, HEAD, POST"))
+    );
+    assert_eq!(world.ask("GET /v1/cluster/hints", "", "").await.status, 404);
+}

@@ -21,15 +21,19 @@ fn all_deletes_are_settled_when_all_nodes_are_up_and_none_while_one_is_away() {
     BULK.write(&dev, 0..KEYS, None);
     dev.wait_until_settled();
     BULK.check(&dev, NODES, 0..KEYS, None);
-    let reaped = NODES.map(|node| dev.metric(node, REAPED).unwrap());
-    assert_eq!(reaped, [KEYS as f64; 3], "each owner has dropped each");
+    eventually("each owner has dropped each", || {
+        // More is possible: who dropped it first can get it once more from one that has not, and drops that, too.
+        let reaped = NODES.map(|node| dev.metric(node, REAPED).unwrap());
+        reaped.iter().all(|reaped| *reaped >= KEYS as f64).then_some(())
+    });
     step("kill node 3, and delete the others");
     dev.tell("kill 3", "n3 killed");
     BULK.write(&dev, KEYS..2 * KEYS, None);
+    let before = dev.sum(REAPED);
     // Twice the time that the proof takes when it can be had.
-    let until = Instant::now() + Duration::from_secs(14);
+    let until = Instant::now() + Duration::from_secs(16);
     within(Duration::from_secs(20), "the time to pass", || {
-        assert_eq!(dev.sum(REAPED), 2.0 * KEYS as f64, "dropped while an owner is away");
+        assert_eq!(dev.sum(REAPED), before, "dropped while an owner is away");
         (Instant::now() >= until).then_some(())
     });
     eventually("the deletes wait", || {
@@ -41,8 +45,10 @@ fn all_deletes_are_settled_when_all_nodes_are_up_and_none_while_one_is_away() {
     dev.wait_until_whole();
     dev.wait_until_settled();
     BULK.check(&dev, NODES, 0..2 * KEYS, None);
-    let reaped = NODES.map(|node| dev.metric(node, REAPED).unwrap());
-    assert_eq!(reaped[..2], [2.0 * KEYS as f64; 2]);
-    println!("node 3 dropped {} since its start", reaped[2]);
+    eventually("each owner that was there has dropped each", || {
+        let reaped = [1, 2].map(|node| dev.metric(node, REAPED).unwrap());
+        (reaped.iter().all(|reaped| *reaped >= 2.0 * KEYS as f64)).then_some(())
+    });
+    println!("node 3 dropped {:?} since its start", dev.metric(3, REAPED));
     dev.stop();
 }

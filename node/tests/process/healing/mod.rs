@@ -14,7 +14,7 @@ use crate::support::load::Load;
 use crate::support::{Dev, Home, runtime};
 
 /// The shortest proof that is allowed that a delete is settled, begun at once.
-const SETTLE_SOON: &str = "\n[healing]\nsettle_after_s = 6\nsettle_age_s = 0\n";
+const SETTLE_SOON: &str = "\n[healing]\nsettle_after_s = 7\nsettle_age_s = 0\n";
 
 /// A home whose nodes settle deletes soon, with `more` at the end of each configuration.
 fn home_with(nodes: usize, more: &str) -> Home {

@@ -4,7 +4,7 @@
 //! which the node with the smaller index begins.
 
 use super::schedule::{Class, Entry};
-use super::session::{End, Phase, Session};
+use super::session::{End, Session};
 use super::{BUSY_AFTER, FAILED_AFTER, FOLLOW_UP_AFTER, Lister, PAUSE_MAX};
 use crate::engine::Engine;
 use crate::time::Instant;
@@ -77,15 +77,15 @@ impl Engine {
         } = session.entry;
         let limits = &self.config.limits;
         let grown = |pause: Duration, times: u32| (pause * (1 << times.min(6))).min(PAUSE_MAX);
-        // A session whose roots agree ends where it began. Where they differed the peer, too, waits to hear that they do not any more, even if
+        // Where roots differed the peer, too, waits to hear that they do not any more, even if
         // all that differed was a write on its way.
-        let looks_again = !matches!(session.phase, Phase::Root { .. });
+        let looks_again = !session.agreed;
         let failed = end == End::Failed || ended.failed > 0;
         let (pause, failures, follow_ups) = match end {
             End::Busy => (grown(BUSY_AFTER, failures.min(3)), failures + 1, follow_ups),
             _ if failed => (grown(FAILED_AFTER, failures), failures + 1, follow_ups),
             _ if class != Class::Usual => (grown(FAILED_AFTER, failures), failures + 1, 0),
-            _ if looks_again => (grown(FOLLOW_UP_AFTER, follow_ups), 0, follow_ups + 1),
+            _ if looks_again => (grown(FOLLOW_UP_AFTER, follow_ups.min(3)), 0, follow_ups + 1),
             _ if limits.exchange && self.me < peer => (limits.exchange_every, 0, 0),
             _ => return,
         };

@@ -36,6 +36,8 @@ pub(super) struct Session {
     /// How often the partition had been noted as dirty when this began.
     pub(super) marks: Option<u64>,
     pub(super) peer_was_rebuilding: bool,
+    /// The peer has said that the roots are equal.
+    pub(super) agreed: bool,
 }
 
 /// How far a session has come.
@@ -144,6 +146,7 @@ impl Engine {
             ended: Ended::default(),
             marks: self.marks_of(peer, tree),
             peer_was_rebuilding: self.is_rebuilding(peer),
+            agreed: false,
             entry,
         };
         self.exchange.sessions.insert(tree, session);
@@ -170,6 +173,7 @@ impl Engine {
         let tree = session.tree;
         match message.result {
             Ok(TreeAnswer::Same) if matches!(session.phase, Phase::Root { .. }) => {
+                session.agreed = true;
                 self.end_session(now, tree, End::Done);
             }
             Ok(TreeAnswer::Same) => self.end_session(now, tree, End::Failed),

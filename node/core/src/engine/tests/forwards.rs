@@ -1,10 +1,10 @@
 //! Requests for keys that the node does not own.
 
-use super::asks::{failed, get, is_forward, put, read, written};
+use super::asks::{failed, get, is_forward, put, read, texts, written};
 use super::cluster::{Cluster, TIMEOUT, index};
 use crate::engine::Input;
 use crate::message::{Forward, PeerMessage};
-use crate::request::{Code, Outcome, QuorumKind, ReplicaState};
+use crate::request::{Code, Operation, Outcome, QuorumKind, ReplicaState};
 use std::time::Duration;
 
 #[test]
@@ -63,21 +63,102 @@ fn a_forwarded_request_is_given_what_is_left_of_the_deadline() {
 }
 
 #[test]
-fn a_forwarded_write_whose_connection_is_lost_is_unknown_and_a_read_is_not_applied() {
+fn when_the_connections_to_all_owners_are_lost_a_write_is_unknown_and_a_read_is_not_applied() {
     let mut cluster = Cluster::new(5);
     let (owners, stranger) = cluster.owners_and_stranger();
     for (operation, outcome) in [(put(1, "a", None), Outcome::Unknown), (get(), Outcome::NotApplied)] {
         owners.iter().for_each(|&owner| cluster.hold(stranger, owner));
+        cluster.sent.clear();
         let handle = cluster.begin(stranger, operation);
+        for _ in 0..3 {
+            assert_eq!(cluster.reply(handle), None);
+            let to = *cluster.sent_to(stranger, is_forward).last().unwrap();
+            cluster.disconnect(stranger, to);
+        }
         let to = *cluster.sent_to(stranger, is_forward).last().unwrap();
-        cluster.disconnect(stranger, to);
         let failure = failed(cluster.reply(handle).unwrap());
         assert_eq!((failure.code, failure.outcome), (Code::QuorumNotMet, outcome));
         assert_eq!(failure.replicas[0].node, index(to));
         assert_eq!(failure.replicas[0].state, ReplicaState::Lost);
-        cluster.connect(stranger, to);
+        assert_eq!(cluster.sent_to(stranger, is_forward).len(), 3, "once to each");
+        owners.iter().for_each(|&owner| cluster.connect(stranger, owner));
     }
     cluster.assert_idle();
+}
+
+#[test]
+fn a_request_goes_to_another_owner_when_the_connection_is_lost_and_a_write_is_still_one() {
+    let mut cluster = Cluster::new(5);
+    let (owners, stranger) = cluster.owners_and_stranger();
+    for (operation, is_write) in [(put(1, "a", None), true), (get(), false)] {
+        cluster.sent.clear();
+        owners.iter().for_each(|&owner| cluster.hold(owner, stranger));
+        let handle = cluster.begin(stranger, operation);
+        let first = cluster.sent_to(stranger, is_forward)[0];
+        assert_eq!(
+            texts(&cluster.record(first)),
+            ["a"],
+            "it is carried out, and nobody hears of it"
+        );
+        let others = owners.iter().filter(|&&owner| owner != first);
+        others.for_each(|&owner| cluster.release(owner, stranger));
+        cluster.disconnect(stranger, first);
+        let response = cluster.reply(handle).unwrap();
+        match is_write {
+            true => drop(written(response)),
+            false => assert_eq!(read(response).0, ["a"]),
+        }
+        let retries = cluster.sent.iter().filter_map(|(_, _, message)| match message {
+            PeerMessage::Forward(Forward {
+                operation: Operation::Put { retry, .. },
+                ..
+            }) => Some(*retry),
+            _ => None,
+        });
+        let expected: &[bool] = if is_write { &[false, true] } else { &[] };
+        assert_eq!(retries.collect::<Vec<_>>(), expected);
+        owners
+            .iter()
+            .for_each(|&owner| assert_eq!(texts(&cluster.record(owner)), ["a"]));
+        cluster.connect(stranger, first);
+    }
+    cluster.assert_idle();
+}
+
+#[test]
+fn a_second_owner_that_refuses_a_write_does_not_make_the_first_try_certain() {
+    let mut cluster = Cluster::with_bucket(5, |bucket| bucket.quorum = QuorumKind::Strict);
+    let (owners, stranger) = cluster.owners_and_stranger();
+    owners.iter().for_each(|&owner| cluster.hold(owner, stranger));
+    let handle = cluster.begin(stranger, put(1, "a", None));
+    let first = cluster.sent_to(stranger, is_forward)[0];
+    let others: Vec<usize> = owners.iter().copied().filter(|&owner| owner != first).collect();
+    cluster.disconnect(others[0], others[1]);
+    others.iter().for_each(|&owner| cluster.disconnect(owner, first));
+    others.iter().for_each(|&owner| cluster.release(owner, stranger));
+    cluster.disconnect(stranger, first);
+    let failure = failed(cluster.reply(handle).unwrap());
+    assert_eq!((failure.code, failure.outcome), (Code::Unavailable, Outcome::Unknown));
+}
+
+#[test]
+fn a_read_that_is_kept_waiting_goes_to_another_owner_and_a_write_does_not() {
+    let mut cluster = Cluster::new(5);
+    let (owners, stranger) = cluster.owners_and_stranger();
+    written(cluster.ask(stranger, put(1, "a", None)));
+    owners.iter().for_each(|&owner| cluster.hold(stranger, owner));
+    let write = cluster.begin(stranger, put(2, "b", None));
+    cluster.sent.clear();
+    let handle = cluster.begin(stranger, get());
+    let first = cluster.sent_to(stranger, is_forward)[0];
+    cluster.advance(Duration::from_millis(99));
+    assert_eq!(cluster.sent_to(stranger, is_forward).len(), 1);
+    let others = owners.iter().filter(|&&owner| owner != first);
+    others.for_each(|&owner| cluster.lose(stranger, owner));
+    cluster.advance(Duration::from_millis(1));
+    assert_eq!(read(cluster.reply(handle).unwrap()).0, ["a"]);
+    assert_eq!(cluster.sent_to(stranger, is_forward).len(), 2);
+    assert_eq!(failed(cluster.wait_for(write)).code, Code::DeadlineExceeded);
 }
 
 #[test]

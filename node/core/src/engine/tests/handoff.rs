@@ -214,6 +214,41 @@ fn an_owner_that_refuses_is_asked_ever_less_often() {
 }
 
 #[test]
+fn a_removal_that_the_disk_refuses_is_tried_again_and_not_without_a_pause() {
+    for fallback in [false, true] {
+        let mut cluster = Cluster::new(if fallback { 5 } else { 3 });
+        let (keeper, away) = match fallback {
+            true => {
+                let (owners, fallbacks) = cluster.owners_and_fallbacks();
+                cluster.isolate(owners[1]);
+                written(cluster.ask(owners[0], all(put(1, "a", None))));
+                (fallbacks[0], owners[1])
+            }
+            false => {
+                cluster.isolate(2);
+                written(cluster.ask(0, put(1, "a", None)));
+                (0, 2)
+            }
+        };
+        cluster.disks[away].holds_loads = true;
+        cluster.connect(keeper, away);
+        cluster.advance(Duration::ZERO);
+        cluster.disks[keeper].refuses_stores = true;
+        cluster.release_loads(away);
+        cluster.advance(Duration::from_secs(300));
+        assert_eq!(texts(&cluster.record(away)), ["a"]);
+        assert_eq!(cluster.hinted(keeper), [away]);
+        let tries = cluster.sent_to(keeper, is_handoff).len();
+        assert!((10..60).contains(&tries), "{tries}");
+        cluster.disks[keeper].refuses_stores = false;
+        cluster.advance(Duration::from_secs(31));
+        assert!(cluster.hinted(keeper).is_empty());
+        cluster.advance(Duration::from_secs(1));
+        assert_eq!(cluster.engines[keeper].poll_timeout(), None);
+    }
+}
+
+#[test]
 fn a_delivery_merges_and_takes_nothing_from_its_owner() {
     let mut cluster = Cluster::new(5);
     let (owners, _) = cluster.owners_and_fallbacks();

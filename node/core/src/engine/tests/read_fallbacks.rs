@@ -1,6 +1,6 @@
 //! Whom a sloppy read asks when owners are away.
 
-use super::asks::{failed, found, get_with, is_fetch, put, read, written};
+use super::asks::{failed, found, get_at_least, get_with, is_fetch, put, read, written};
 use super::cluster::{Cluster, index};
 use crate::engine::Input;
 use crate::message::{FetchReply, Held, PeerMessage, Refusal};
@@ -250,4 +250,53 @@ fn an_owner_that_is_rebuilding_gives_no_answer_and_the_next_one_is_asked() {
         let rebuilding = replicas.iter().find(|report| report.state == ReplicaState::Rebuilding);
         assert_eq!(rebuilding.unwrap().node, index(first));
     }
+}
+
+/// Five nodes, one copy of each key: the owner's disk took no write, which a fallback keeps. With the owner, the fallbacks and the context.
+fn kept_elsewhere() -> (Cluster, usize, Vec<usize>, bytes::Bytes) {
+    let mut cluster = Cluster::with_bucket(5, |bucket| bucket.n = 1);
+    let (owners, mut fallbacks) = cluster.owners_and_fallbacks();
+    fallbacks.splice(0..0, owners[1..].iter().copied());
+    cluster.disks[owners[0]].refuses_stores = true;
+    let (context, _) = written(cluster.ask(owners[0], put(1, "a", None)));
+    assert!(cluster.record(owners[0]).is_empty());
+    (cluster, owners[0], fallbacks, context)
+}
+
+#[test]
+fn a_minimum_that_only_a_hint_covers_is_found_there_though_all_owners_agree() {
+    let (mut cluster, owner, _, context) = kept_elsewhere();
+    assert_eq!(read(cluster.wait(owner, get_at_least(&context))).0, ["a"]);
+}
+
+#[test]
+fn a_minimum_is_not_settled_while_a_member_that_may_keep_a_hint_is_away() {
+    let (mut cluster, owner, fallbacks, context) = kept_elsewhere();
+    fallbacks
+        .iter()
+        .for_each(|&fallback| cluster.disconnect(owner, fallback));
+    let failure = failed(cluster.wait(owner, get_at_least(&context)));
+    assert_eq!(failure.code, Code::MinimumUnmet);
+}
+
+#[test]
+fn a_minimum_that_no_owner_and_no_fallback_knows_is_settled_history() {
+    let mut elsewhere = Cluster::with(3, |config| config.seed[0] += 100);
+    let (context, _) = written(elsewhere.ask(0, put(9, "z", None)));
+    let (mut cluster, owners, others) = six();
+    assert_eq!(read(cluster.ask(owners[0], get_at_least(&context))).0, ["a"]);
+    assert_eq!(
+        asked_hints(&cluster, owners[0]).len(),
+        9,
+        "each fallback for each owner"
+    );
+    assert!(
+        cluster.sent_to(owners[0], is_fetch).len() >= 4,
+        "the owners are asked once more"
+    );
+    cluster.assert_idle();
+    cluster.disks[others[0]].fails_loads = true;
+    let failure = failed(cluster.wait(owners[0], get_at_least(&context)));
+    assert_eq!(failure.code, Code::MinimumUnmet);
+    cluster.assert_idle();
 }

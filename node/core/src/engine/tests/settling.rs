@@ -1,6 +1,6 @@
 //! Deletes that are settled, and what must not be dropped.
 
-use super::asks::{delete, get, get_with, key, put, put_under, read, request, texts, written};
+use super::asks::{delete, get, get_with, key, put, put_under, read, request, texts, with_options, written};
 use super::cluster::{Cluster, TIMEOUT, index};
 use crate::engine::{Engine, Input};
 use crate::key::Key;
@@ -422,4 +422,19 @@ fn a_row_whose_record_was_lost_goes_at_every_owner() {
     assert!(cluster.is_empty());
     cluster.advance(Duration::from_secs(200));
     cluster.assert_idle();
+}
+
+#[test]
+fn a_node_that_is_alone_settles_what_it_finds_at_its_start() {
+    let mut cluster = Cluster::with(1, |config| {
+        config.limits.settle_age = Duration::ZERO;
+        config.buckets.defaults.n = 1;
+    });
+    let one = |operation| with_options(operation, |options| options.w = Some(1));
+    let (context, _) = written(cluster.ask(0, one(put(1, "a", None))));
+    written(cluster.ask(0, one(delete(2, Some(&context)))));
+    cluster.crash(0, 9);
+    cluster.advance(PROOF);
+    assert!(cluster.is_empty());
+    assert_eq!(reaped(&cluster), 1);
 }
