@@ -23,8 +23,8 @@ pub(super) enum Task {
     Heal,
     /// Reads all records, slowly, for what is wrong.
     Scrub,
-    /// Notes again that everything is rebuilt.
-    NoteRebuilt,
+    /// Stores the node's own note again.
+    NoteOwn,
 }
 
 /// Who reads rows.
@@ -116,7 +116,7 @@ impl Engine {
                 Task::Greet => self.greet_again(now),
                 Task::Heal => self.run_heals(now),
                 Task::Scrub => self.run_scrub(now),
-                Task::NoteRebuilt => self.note_rebuilt(),
+                Task::NoteOwn => self.note_rebuilt(),
             }
         }
     }

@@ -15,6 +15,9 @@
 //! A peer is sent to only when it has said that it accepts us, so nothing is sent that is dropped, and nothing that it acknowledges to us, or we to
 //! it, is done before both remember each other. Greetings are repeated until both sides know.
 //!
+//! A directory knows its last starts. So a copy is found out also if it was started several times before it met anybody: a start that a peer
+//! remembers and the copy does not was not its own.
+//!
 //! What this cannot see: a copy that is put back before the directory was started again after it was made. Rejected: comparing what nodes
 //! hold. An older copy of a record is what an owner has that was away, too.
 
@@ -36,15 +39,21 @@ const GREET_EVERY: Duration = Duration::from_millis(250);
 /// How far above the generation that a peer remembers a directory just made begins: above all that other peers may have met since.
 const LEAP: u64 = 1 << 20;
 /// Format of the node's own note.
-const OWN_FORMAT: u8 = 1;
+const OWN_FORMAT: u8 = 2;
+/// Starts that a directory knows. A peer that met none of so many says nothing about it.
+const STARTS: usize = 16;
+/// How long after a refusal the node's own note is stored again.
+const NOTE_AFTER: Duration = Duration::from_secs(1);
 
 /// One start of a data directory. Made by [`Boot::next`] of what the last start left, and stored and synced before the engine is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Boot {
     /// Rises by one with each start.
     pub generation: u64,
     /// The directory was made by this start, or not all that it should hold was read from other owners since it was made.
     pub is_new: bool,
+    /// The random numbers of the last starts, this one first; 0 for one that nobody was told of.
+    pub starts: [u64; STARTS],
 }
 
 /// A note on disk that is not what this node writes.
@@ -59,11 +68,16 @@ impl Boot {
             return Ok(Boot {
                 generation: 1,
                 is_new: true,
+                ..Boot::default()
             });
         };
         let last = Boot::parse(stored)?;
+        let mut starts = last.starts;
+        starts.rotate_right(1);
+        starts[0] = 0;
         Ok(Boot {
             generation: last.generation + 1,
+            starts,
             ..last
         })
     }
@@ -138,6 +152,10 @@ impl Acquaintance {
 #[derive(Debug)]
 pub(super) struct Memory {
     me: Met,
+    /// The last starts of the directory, this one first.
+    starts: [u64; STARTS],
+    /// That is durable, so peers may be told.
+    is_noted: bool,
     /// The directory was made by this process, so its generation may still rise.
     is_first: bool,
     /// Not all that it should hold is there, as far as is noted durably.
@@ -155,18 +173,33 @@ impl Memory {
     pub(super) fn new(boot: Boot, seed: [u8; 32], members: usize) -> Memory {
         let mut rng = ChaCha12Rng::from_seed(seed);
         rng.set_stream(2);
+        let me = Met {
+            generation: boot.generation,
+            start: rng.next_u64(),
+        };
+        let mut starts = boot.starts;
+        starts[0] = me.start;
         Memory {
-            me: Met {
-                generation: boot.generation,
-                start: rng.next_u64(),
-            },
+            me,
+            starts,
+            is_noted: false,
             is_first: boot.is_first(),
             is_new: boot.is_new,
             rising: None,
-            // Nobody else could know of it.
-            is_known: !boot.is_new || members == 1,
+            // Alone, nobody else could know of it.
+            is_known: members == 1,
             silent: None,
             peers: vec![Acquaintance::default(); members],
+        }
+    }
+
+    /// Whether a peer that remembers this process of this node has met a newer state of its directory.
+    fn is_older_than(&self, met: Met) -> bool {
+        let before = self.me.generation.checked_sub(met.generation);
+        match before.map(|before| usize::try_from(before).ok().and_then(|before| self.starts.get(before))) {
+            None => met.start != self.me.start,
+            Some(Some(&start)) => met.start != start && met.start != self.me.start,
+            Some(None) => false,
         }
     }
 
@@ -175,8 +208,8 @@ impl Memory {
         self.silent.is_some()
     }
 
-    /// Whether nobody else has met this directory yet. Until then it acknowledges nothing: its generation may turn out to be one that
-    /// peers know already, and if the process ended then, what it had acknowledged would be taken for that of an older copy.
+    /// Whether nobody else has accepted this process yet. Until then it acknowledges no writes: its directory may turn out to be an older copy, or
+    /// its generation one that peers know already, and what it alone had acknowledged would be set aside.
     pub(super) fn is_unknown(&self) -> bool {
         !self.is_known
     }
@@ -187,9 +220,9 @@ impl Memory {
         !self.is_silent() && peer.and_then(|peer| peer.link).is_some_and(|link| link.accepts)
     }
 
-    /// Whether the note says that not all is there that this node should hold.
-    pub(super) fn is_new(&self) -> bool {
-        self.is_new
+    /// Whether the node's own note is to be stored: nothing of this start is, or not that everything is rebuilt.
+    pub(super) fn is_unnoted(&self, is_rebuilt: bool) -> bool {
+        !self.is_noted || (self.is_new && is_rebuilt)
     }
 
     /// Whether a peer has said that it is rebuilding, and not yet that it is done.
@@ -217,7 +250,7 @@ impl Memory {
     }
 }
 
-/// Whether a node that is now `present` stands over an older copy than when it was `remembered`. A process is never older than itself: its
+/// Whether a peer that is now `present` stands over an older copy than when it was `remembered`. A process is never older than itself: its
 /// generation may have risen since it sent what arrives late.
 fn is_older(present: Met, remembered: Met) -> bool {
     present.start != remembered.start && present.generation <= remembered.generation
@@ -300,6 +333,9 @@ impl Engine {
     }
 
     fn greet(&mut self, to: NodeIndex, asks: bool) {
+        if !self.memory.is_noted {
+            return;
+        }
         let (me, rebuilding) = (self.memory.me, self.memory.is_new);
         if let Some(peer) = self.memory.peer(to)
             && let Some(link) = peer.link
@@ -320,7 +356,7 @@ impl Engine {
         if self.memory.is_silent() {
             return;
         }
-        if let Some(remembered) = greeting.remembers.filter(|&met| is_older(self.memory.me, met)) {
+        if let Some(remembered) = greeting.remembers.filter(|&met| self.memory.is_older_than(met)) {
             return self.remembered_as(now, from, remembered);
         }
         let Some(peer) = self.memory.peer(from) else { return };
@@ -361,9 +397,16 @@ impl Engine {
 
     /// What is to be known of this start at the next one.
     pub(super) fn own(&self) -> Boot {
+        let Memory { me, rising, .. } = self.memory;
+        let mut starts = [0; STARTS];
+        match rising {
+            Some(_) => starts[0] = me.start,
+            None => starts = self.memory.starts,
+        }
         Boot {
-            generation: self.memory.rising.unwrap_or(self.memory.me.generation),
+            generation: rising.unwrap_or(me.generation),
             is_new: !self.rebuild.is_done(),
+            starts,
         }
     }
 
@@ -428,12 +471,12 @@ impl Engine {
         let memory = &mut self.memory;
         memory.rising.take_if(|rising| *rising == boot.generation);
         if !is_stored {
-            if !boot.is_new {
-                self.note_rebuilt_later(now);
-            }
-            return;
+            return self.background.wake(now + NOTE_AFTER, Task::NoteOwn);
         }
-        memory.me.generation = memory.me.generation.max(boot.generation);
+        memory.is_noted = true;
+        if boot.generation > memory.me.generation {
+            (memory.me.generation, memory.starts) = (boot.generation, boot.starts);
+        }
         memory.is_new &= boot.is_new;
         memory.connected().into_iter().for_each(|node| self.greet(node, false));
     }

@@ -13,7 +13,6 @@
 //! messages a tree.
 
 use super::Engine;
-use super::background::Task;
 use super::slots::Work;
 use crate::bucket::{BucketProperties, BucketTable};
 use crate::key::Key;
@@ -23,10 +22,6 @@ use crate::time::Instant;
 use crate::tree::TreeId;
 use quorate_ring::{NodeIndex, Ring};
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
-
-/// How long after a refusal the note that all is rebuilt is stored again.
-const NOTE_AFTER: Duration = Duration::from_secs(1);
 
 /// Other owners that a tree was read from.
 #[derive(Clone, Debug, Default)]
@@ -138,14 +133,9 @@ impl Engine {
 
     /// Once all is read, that is noted: the next start of the directory is not a new one.
     pub(super) fn note_rebuilt(&mut self) {
-        if self.rebuild.is_done() && self.memory.is_new() {
+        if self.memory.is_unnoted(self.rebuild.is_done()) {
             self.note_own();
         }
-    }
-
-    /// The note that all is read was refused.
-    pub(super) fn note_rebuilt_later(&mut self, now: Instant) {
-        self.background.wake(now + NOTE_AFTER, Task::NoteRebuilt);
     }
 
     /// Whether a client's write is better coordinated by another owner, which knows what it would overwrite.

@@ -115,7 +115,7 @@ impl Engine {
         match self.gate.is_closed(now) {
             true => DISK_REFUSES,
             false => {
-                "this node's data directory is new, and it has not met another node yet; nothing was written, ask another node"
+                "this node has just started, and has not met another node yet; nothing was written, ask another node"
             }
         }
     }

@@ -148,6 +148,7 @@ impl Disk {
         let boot = Boot {
             generation: 0,
             is_new: false,
+            ..Boot::default()
         };
         self.stage(&Place::Own, Some(&boot.note()));
         let stored = self.store.apply(&mut self.batch).and_then(|()| self.store.sync());

@@ -127,7 +127,7 @@ pub(super) fn config(nodes: usize, me: usize, seed: u8) -> EngineConfig {
         wall_ms: 1_800_000_000_000,
         boot: Boot {
             generation: 1,
-            is_new: false,
+            ..Boot::default()
         },
     }
 }

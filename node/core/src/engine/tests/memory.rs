@@ -216,3 +216,47 @@ fn a_greeting_that_arrives_behind_a_later_one_of_the_same_process_changes_nothin
     assert_eq!(cluster.engines[0].peer_state(index(1)), PeerState::Up);
     assert_eq!(cluster.engines[0].counters().peers_refused, 0);
 }
+
+#[test]
+fn a_copy_that_was_started_several_times_before_it_met_anybody_is_found_out() {
+    let mut cluster = Cluster::new(3);
+    written(cluster.ask(0, put(1, "a", None)));
+    let copy = cluster.copy_of(0);
+    cluster.crash(0, 50);
+    cluster.restart_alone(0, 51, copy);
+    for seed in 52..55 {
+        cluster.run();
+        let rows = cluster.copy_of(0);
+        cluster.restart_alone(0, seed, rows);
+    }
+    cluster.connect(0, 1);
+    assert!(cluster.engines[0].generation() > 2);
+    assert!(cluster.rebuilds[&0].contains("older copy"), "{:?}", cluster.rebuilds);
+    assert_ne!(cluster.engines[1].peer_state(index(0)), PeerState::Up);
+}
+
+#[test]
+fn a_restarted_node_acknowledges_nothing_before_a_peer_has_met_it() {
+    let mut cluster = Cluster::new(3);
+    let rows = cluster.copy_of(0);
+    cluster.restart_alone(0, 50, rows);
+    let once = with_options(put(1, "a", None), |options| options.w = Some(1));
+    assert_eq!(failed(cluster.ask(0, once.clone())).outcome, Outcome::NotApplied);
+    cluster.connect(0, 2);
+    written(cluster.ask(0, once));
+}
+
+#[test]
+fn a_node_tells_nobody_of_a_start_that_is_not_noted() {
+    let mut cluster = Cluster::new(3);
+    let rows = cluster.copy_of(0);
+    cluster.restart_alone(0, 50, rows);
+    cluster.disks[0].refuses_stores = true;
+    cluster.greetings.clear();
+    cluster.connect(0, 1);
+    assert!(cluster.greetings.iter().all(|&(from, ..)| from != 0));
+    cluster.disks[0].refuses_stores = false;
+    cluster.advance(Duration::from_secs(5));
+    assert_eq!(cluster.engines[1].peer_state(index(0)), PeerState::Up);
+    cluster.assert_idle();
+}
