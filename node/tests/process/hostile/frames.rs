@@ -117,8 +117,8 @@ fn frames_of_unknown_type_are_skipped_and_answers_that_nobody_asked_for_are_igno
         })));
         peer.write(&bytes).await;
         let (mut refused, mut fetched) = (false, false);
-        while !(refused && fetched) {
-            match peer.next().await.unwrap() {
+        peer.until(|message| {
+            match message {
                 Message::Peer(PeerMessage::ReplicateReply(reply)) if reply.id == 5 => {
                     assert_eq!(reply.result, Err(Refusal::Malformed));
                     refused = true;
@@ -130,7 +130,9 @@ fn frames_of_unknown_type_are_skipped_and_answers_that_nobody_asked_for_are_igno
                 // Whatever the node has to say to the node that it takes us for.
                 _ => {}
             }
-        }
+            (refused && fetched).then_some(())
+        })
+        .await;
     });
     scene.assert_unharmed();
 }

@@ -10,7 +10,7 @@ use crate::support::peer::{Closed, Peer, client_hello, encoded, node_hello, tls}
 use crate::support::{Dev, Home, runtime};
 use quorate_client::tls::{NODE_SERVER_NAME, node_server_name};
 use quorate_client::{Key, Ring};
-use quorate_core::message::{Hello, Message, PeerMessage, Welcome};
+use quorate_core::message::{Greeting, Hello, Message, PeerMessage, Welcome};
 use quorate_ring::NodeId;
 use std::path::PathBuf;
 
@@ -88,11 +88,22 @@ impl<'h> Scene<'h> {
         Peer::dial(self.dev.quic(self.victim), tls, &name).await.unwrap()
     }
 
-    /// A connection on which the victim takes us for the node whose place we take.
+    /// A connection on which the victim takes us for the node whose place we take: it has let us in.
     async fn peer(&self) -> Peer {
         let mut peer = self.dial(self.my_tls()).await;
         let welcome = peer.greet(self.hello()).await.unwrap();
         assert!(matches!(welcome, Welcome::Accepted { .. }), "{welcome:?}");
+        // We say that we are the very process that it met last.
+        let met = peer.greeting(|_| true).await;
+        let greeting = Greeting {
+            me: met.remembers.expect("the node was up before"),
+            remembers: Some(met.me),
+            accepts: true,
+            rebuilding: false,
+            asks: true,
+        };
+        peer.write(&peer_frame(PeerMessage::Greeting(greeting))).await;
+        peer.greeting(|greeting| greeting.accepts).await;
         peer
     }
 

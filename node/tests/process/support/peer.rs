@@ -4,7 +4,9 @@ use bytes::BytesMut;
 use quinn::{Connection, ConnectionError, Endpoint, RecvStream, SendStream};
 use quorate_client::quic;
 use quorate_client::tls::{ALPN, ClientTls, provider, roots};
-use quorate_core::message::{Hello, Message, PEER_FRAME_BYTES_MAX, PeerRole, WIRE_VERSION, Welcome};
+use quorate_core::message::{
+    Greeting, Hello, Message, PEER_FRAME_BYTES_MAX, PeerMessage, PeerRole, WIRE_VERSION, Welcome,
+};
 use quorate_ring::{NodeId, Ring};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -164,6 +166,28 @@ impl Peer {
             Message::Welcome(welcome) => Ok(welcome),
             other => Err(format!("{other:?} is no welcome")),
         }
+    }
+
+    /// The first message that this takes for an answer, whatever else the node says before it. All of that within the usual patience: a node
+    /// says something all the time.
+    pub(crate) async fn until<T>(&mut self, mut is_it: impl FnMut(Message) -> Option<T>) -> T {
+        let answer = async {
+            loop {
+                if let Some(answer) = is_it(self.next().await.unwrap()) {
+                    return answer;
+                }
+            }
+        };
+        timeout(PATIENCE, answer).await.expect("the answer in time")
+    }
+
+    /// The next greeting that is like this.
+    pub(crate) async fn greeting(&mut self, is_right: impl Fn(&Greeting) -> bool) -> Greeting {
+        self.until(|message| match message {
+            Message::Peer(PeerMessage::Greeting(greeting)) => is_right(&greeting).then_some(greeting),
+            _ => None,
+        })
+        .await
     }
 
     /// Waits until the node has closed the connection, and says how.
