@@ -349,13 +349,16 @@ impl Inner {
     /// Carries out effects until there are none, the stores among them as one batch.
     fn carry_out(&mut self) {
         loop {
+            let mut is_over = true;
             while let Some(effect) = self.engine.poll_effect() {
                 self.effect(effect);
+                is_over = false;
             }
-            if self.stores.is_empty() {
+            if !self.stores.is_empty() {
+                self.apply();
+            } else if is_over {
                 break;
             }
-            self.apply();
         }
         self.syncer.request(self.applied, self.engine.sync_wanted());
         // Not earlier: an ack that does not wait for the disk speaks of what is applied.

@@ -162,12 +162,10 @@ impl Engine {
             None => Some(waiters),
         };
         self.tell(now, ready.unwrap_or_default(), Ok(Durability::Durable));
-        if !at_once.is_empty() {
-            let durability = match unsynced {
-                Some(_) => Durability::Relaxed,
-                None => Durability::Durable,
-            };
-            self.tell(now, at_once, Ok(durability));
+        match unsynced {
+            _ if at_once.is_empty() => {}
+            Some(ticket) => self.when_applied(now, ticket, at_once),
+            None => self.tell(now, at_once, Ok(Durability::Durable)),
         }
         if let Some(place) = refusing {
             unreadable
@@ -253,6 +251,7 @@ impl Engine {
             self.load(failed.place, slot);
         }
         self.tell(now, failed.waiters, Err(Refusal::WriteFailed));
+        self.is_not_applied(now, ticket);
     }
 
     /// The disk could not say what it holds under a key. That is no answer, and least of all "nothing".

@@ -6,6 +6,7 @@
 //! ```text
 //! handle(now, input)      for everything that happens          (io.rs: Input)
 //! poll_effect()           until it returns None                (io.rs: Effect)
+//!                         then its stores are applied, and once more, until there is nothing
 //! poll_timeout()          when to hand in Input::Tick next
 //! ```
 //!
@@ -15,6 +16,7 @@
 //!
 //! The engine assumes that time does not run backwards and that [`Input::PeerUp`] and [`Input::PeerDown`] alternate for each peer.
 
+mod applied;
 mod background;
 mod dirty;
 mod exchange;
@@ -63,6 +65,7 @@ use crate::request::{Code, Failure, Operation, Outcome, QuorumKind, ReplicaState
 use crate::seal::ContextKeys;
 use crate::time::Instant;
 use crate::tree::Trees;
+use applied::Applied;
 use background::Background;
 use dirty::Dirty;
 use exchange::Exchange;
@@ -278,6 +281,7 @@ pub struct Engine {
     vnodes: Vnodes,
     gate: Gate,
     slots: Slots,
+    applied: Applied,
     trees: Trees,
     dirty: Dirty,
     background: Background,
@@ -321,6 +325,7 @@ impl Engine {
             vnodes,
             gate: Gate::default(),
             slots: Slots::default(),
+            applied: Applied::default(),
             trees: Trees::new(config.ring.partition_bits()),
             dirty: Dirty::default(),
             background: Background::default(),
@@ -350,6 +355,7 @@ impl Engine {
         self.wall_ms = self.config.wall_ms.saturating_add(now.0 / 1000);
         self.peers.tick(now);
         self.memory.tick(now);
+        self.applied.now = now;
         match input {
             Input::Request {
                 handle,
@@ -383,10 +389,15 @@ impl Engine {
         self.settle_go_on(now);
     }
 
-    /// The next thing to do, if there is one.
+    /// The next thing to do, if there is one. If there is none, the stores that came out are to be applied; then there may be more, which speaks of them.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         loop {
-            let effect = self.effects.pop_front()?;
+            let Some(effect) = self.effects.pop_front() else {
+                match self.burst_is_over() {
+                    true => continue,
+                    false => return None,
+                }
+            };
             if let Effect::Send { to, message } = &effect {
                 if self.memory.is_silent() {
                     continue;

@@ -281,6 +281,11 @@ impl Slots {
         }
     }
 
+    /// The newest store.
+    pub(super) fn last(&self) -> StoreTicket {
+        StoreTicket(self.next_ticket)
+    }
+
     /// The newest store that somebody waits for.
     pub(super) fn wanted(&self) -> StoreTicket {
         self.wanted

@@ -30,6 +30,7 @@ pub(crate) struct ByHand {
     pub(crate) history: History,
     pub(crate) finals: Vec<Record>,
     pub(crate) stored: BTreeSet<Identity>,
+    pub(crate) cut: BTreeSet<Identity>,
     pub(crate) converged_at: u64,
     pub(crate) settled: bool,
 }
@@ -49,6 +50,7 @@ impl ByHand {
             history: History::default(),
             finals: vec![Record::default()],
             stored: BTreeSet::new(),
+            cut: BTreeSet::new(),
             converged_at: u64::MAX,
             settled: false,
         }
@@ -161,6 +163,8 @@ impl ByHand {
             converged_at: self.converged_at,
             settled: vec![self.settled],
             stored: &self.stored,
+            cut: &self.cut,
+            cut_keys: &(0..self.cut.len().min(1)).collect(),
         })
     }
 

@@ -401,8 +401,11 @@ impl Cluster {
     pub(super) fn run(&mut self) {
         loop {
             for node in 0..self.engines.len() {
-                while let Some(effect) = self.engines[node].poll_effect() {
-                    self.carry_out(node, effect);
+                // What is said of stores comes when they are applied: with the second look.
+                for _ in 0..2 {
+                    while let Some(effect) = self.engines[node].poll_effect() {
+                        self.carry_out(node, effect);
+                    }
                 }
             }
             let Some((from, to, message)) = self.network.pop_front() else {

@@ -212,6 +212,44 @@ fn a_relaxed_bucket_acknowledges_before_the_sync_and_a_write_with_dw_after_it() 
 }
 
 #[test]
+fn a_relaxed_bucket_acknowledges_nothing_that_a_disk_refuses() {
+    let relaxed = |bucket: &mut crate::bucket::BucketProperties| bucket.durability = crate::bucket::Durability::Relaxed;
+    for refuses in [0, 1] {
+        let mut cluster = Cluster::with_bucket(3, relaxed);
+        cluster.disks[refuses].refuses_stores = true;
+        cluster.hold(0, 2);
+        // Its own disk and that of one other owner: one of the two takes no writes.
+        let handle = cluster.begin(0, put(1, "a", None));
+        assert_eq!(cluster.reply(handle), None, "node {refuses} refuses");
+        cluster.release(0, 2);
+        let (_, replicas) = written(cluster.reply(handle).unwrap());
+        let refusal = replicas
+            .iter()
+            .find(|report| report.node == super::cluster::index(refuses));
+        assert_eq!(refusal.unwrap().state, ReplicaState::WriteFailed);
+    }
+}
+
+#[test]
+fn an_ack_of_relaxed_durability_comes_out_when_its_store_was_applied() {
+    let relaxed = |bucket: &mut crate::bucket::BucketProperties| {
+        (bucket.durability, bucket.n) = (crate::bucket::Durability::Relaxed, 1);
+    };
+    let mut cluster = Cluster::with_bucket(1, relaxed);
+    cluster.run();
+    cluster.disks[0].holds_loads = true;
+    cluster.begin(0, put(1, "a", None));
+    let is_reply = |effect: &crate::engine::Effect| matches!(effect, crate::engine::Effect::Reply { .. });
+    let load = crate::engine::LoadId(1);
+    cluster.input(0, crate::engine::Input::Loaded { load, result: Ok(None) });
+    let engine = &mut cluster.engines[0];
+    let burst: Vec<_> = std::iter::from_fn(|| engine.poll_effect()).collect();
+    assert!(!burst.is_empty() && !burst.iter().any(is_reply));
+    let then: Vec<_> = std::iter::from_fn(|| engine.poll_effect()).collect();
+    assert!(then.len() == 1 && is_reply(&then[0]));
+}
+
+#[test]
 fn what_a_fallback_keeps_is_read_from_it() {
     let mut cluster = Cluster::new(5);
     let (owners, fallbacks) = cluster.owners_and_fallbacks();
