@@ -7,7 +7,6 @@ use quorate_sim::plan::Plan;
 use quorate_sim::report::{diagnose, diagnose_planted};
 use quorate_sim::runner::{Job, Summary, run_caught, run_seeds};
 use quorate_sim::{Watch, planted};
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -43,10 +42,6 @@ enum Command {
         /// Stop at this many failures.
         #[arg(long, default_value_t = 5)]
         failures: usize,
-        /// Seeds that are known to fail, one a line: they are named, and do not count as failures. A seed that fails and is not in
-        /// the file does.
-        #[arg(long, value_name = "FILE")]
-        open: Option<PathBuf>,
         /// Where plans of failing seeds are kept.
         #[arg(long, default_value = "target/sim")]
         keep: PathBuf,
@@ -100,26 +95,10 @@ fn main() -> ExitCode {
             require_probes,
             no_shrink,
             failures,
-            open,
             keep,
         } => {
             let keep = (!no_shrink).then_some(&keep);
-            let open = match open.as_ref().map_or(Ok(BTreeSet::new()), open_seeds) {
-                Ok(open) => open,
-                Err(error) => {
-                    complain(&error);
-                    return ExitCode::FAILURE;
-                }
-            };
-            let mut summary = run_many(start, seeds, (threads, failures + open.len()), false, (keep, &open));
-            let (known, new): (Vec<_>, Vec<_>) = summary.failed.drain(..).partition(|(seed, _)| open.contains(seed));
-            summary.failed = new;
-            if !known.is_empty() {
-                println!(
-                    "{} seeds fail that are known to, and are not counted: see docs/simulator.md",
-                    known.len()
-                );
-            }
+            let summary = run_many(start, seeds, (threads, failures), false, keep);
             print!("{}", summary.probes);
             let missing = summary.probes.missing();
             missing
@@ -129,7 +108,7 @@ fn main() -> ExitCode {
             close(summary.passed, summary.failed.len() as u64 + unreached)
         }
         Command::Twice { seeds, start, threads } => {
-            let summary = run_many(start, seeds, (threads, 5), true, (None, &BTreeSet::new()));
+            let summary = run_many(start, seeds, (threads, 5), true, None);
             close(summary.passed, summary.failed.len() as u64)
         }
         Command::Replay {
@@ -147,20 +126,6 @@ fn main() -> ExitCode {
     }
 }
 
-/// The seeds in a file of known failures; what follows a `#` is a remark.
-fn open_seeds(file: &PathBuf) -> Result<BTreeSet<u64>, String> {
-    let text = std::fs::read_to_string(file).map_err(|error| format!("{} cannot be read: {error}", file.display()))?;
-    let seeds = text
-        .lines()
-        .map(|line| line.split('#').next().unwrap_or_default().trim());
-    let seeds = seeds.filter(|seed| !seed.is_empty());
-    let parsed = seeds.map(|seed| {
-        seed.parse()
-            .map_err(|_| format!("{}: {seed:?} is no seed", file.display()))
-    });
-    parsed.collect()
-}
-
 fn close(passed: u64, failed: u64) -> u64 {
     println!("{passed} passed, {failed} failed");
     failed
@@ -171,7 +136,7 @@ fn run_many(
     seeds: u64,
     (threads, failures_max): (usize, usize),
     twice: bool,
-    (keep, open): (Option<&PathBuf>, &BTreeSet<u64>),
+    keep: Option<&PathBuf>,
 ) -> Summary {
     println!("SEED={start} and the {seeds} from there, on {threads} threads");
     let began = Instant::now();
@@ -182,7 +147,7 @@ fn run_many(
     };
     let summary = run_seeds(start..start + seeds, threads, job);
     for (seed, violations) in &summary.failed {
-        let Some(keep) = keep.filter(|_| !open.contains(seed)) else {
+        let Some(keep) = keep else {
             println!("SEED={seed}");
             violations.iter().take(6).for_each(|v| println!("BROKEN {v}"));
             continue;

@@ -71,8 +71,12 @@ impl Engine {
     /// Begins a pass, or goes on with one after a pause.
     pub(super) fn run_handoff(&mut self, now: Instant, node: NodeIndex) {
         let target = self.config.ring.member(node).id;
-        if !self.peers.is_up(node) || !self.hints.are_for(target) {
+        if !self.peers.is_up(node) {
             return;
+        }
+        if !self.hints.are_for(target) {
+            // The last ones went without an answer, as references to a lost record do. The next hint needs another pass.
+            return self.end_pass(now, node);
         }
         if self.gate.is_closed(now) {
             // What is brought home now could not be removed here, and would be brought again.
@@ -94,8 +98,9 @@ impl Engine {
     /// Sends as many as may be under way, and reads more when there are no more to send.
     fn go_on(&mut self, now: Instant, node: NodeIndex) {
         while let Some(pass) = self.handoffs.pass(node) {
-            if pass.paused_until.is_some_and(|until| now < until) {
-                return;
+            if let Some(until) = pass.paused_until.filter(|&until| now < until) {
+                // A hint that was skipped may have woken the task instead.
+                return self.background.wake(until, Task::Handoff(node));
             }
             let window = pass.credit.min(self.config.limits.handoff_window).max(1);
             if pass.under_way.len() >= usize::from(window) {

@@ -18,6 +18,10 @@
 //! A directory knows its last starts. So a copy is found out also if it was started several times before it met anybody: a start that a peer
 //! remembers and the copy does not was not its own.
 //!
+//! Until a peer has accepted it a process coordinates no writes: what it alone acknowledged would be set aside with a directory that turns out to be an
+//! older copy. But all nodes may have lost power, and one come back. So a directory that was known once takes writes again when it has met nobody for
+//! [`ALONE_AFTER`]; one that was never known does not.
+//!
 //! What this cannot see: a copy that is put back before the directory was started again after it was made. Rejected: comparing what nodes
 //! hold. An older copy of a record is what an owner has that was away, too.
 
@@ -44,13 +48,15 @@ const OWN_FORMAT: u8 = 2;
 const STARTS: usize = 16;
 /// How long after a refusal the node's own note is stored again.
 const NOTE_AFTER: Duration = Duration::from_secs(1);
+/// How long a process that no peer accepts leaves writes to others, if its directory was known once. Then it takes them: it may be all that came back.
+const ALONE_AFTER: Duration = Duration::from_secs(10);
 
 /// One start of a data directory. Made by [`Boot::next`] of what the last start left, and stored and synced before the engine is made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Boot {
     /// Rises by one with each start.
     pub generation: u64,
-    /// The directory was made by this start, or not all that it should hold was read from other owners since it was made.
+    /// The directory was made by this start, or since it was made no peer has accepted it, or not all that it should hold was read from other owners.
     pub is_new: bool,
     /// The random numbers of the last starts, this one first; 0 for one that nobody was told of.
     pub starts: [u64; STARTS],
@@ -158,12 +164,14 @@ pub(super) struct Memory {
     is_noted: bool,
     /// The directory was made by this process, so its generation may still rise.
     is_first: bool,
-    /// Not all that it should hold is there, as far as is noted durably.
+    /// Not all that it should hold is there, or no peer has ever accepted it, as far as is noted durably.
     is_new: bool,
     /// The generation that is being stored instead.
     rising: Option<u64>,
     /// Some peer has accepted this start.
     is_known: bool,
+    /// When this process began.
+    began: Option<Instant>,
     /// Why this node has fallen silent.
     silent: Option<String>,
     peers: Vec<Acquaintance>,
@@ -188,6 +196,7 @@ impl Memory {
             rising: None,
             // Alone, nobody else could know of it.
             is_known: members == 1,
+            began: None,
             silent: None,
             peers: vec![Acquaintance::default(); members],
         }
@@ -208,10 +217,18 @@ impl Memory {
         self.silent.is_some()
     }
 
+    /// Time passes, from the first input on.
+    pub(super) fn tick(&mut self, now: Instant) {
+        self.began.get_or_insert(now);
+    }
+
     /// Whether nobody else has accepted this process yet. Until then it acknowledges no writes: its directory may turn out to be an older copy, or
-    /// its generation one that peers know already, and what it alone had acknowledged would be set aside.
-    pub(super) fn is_unknown(&self) -> bool {
-        !self.is_known
+    /// its generation one that peers know already, and what it alone had acknowledged would be set aside. For one that was known once
+    /// this ends after a while: it may be alone because all others are gone.
+    pub(super) fn is_unknown(&self, now: Instant) -> bool {
+        let was_known = !self.is_new;
+        let is_alone = self.began.is_some_and(|began| now.since(began) >= ALONE_AFTER);
+        !(self.is_known || (was_known && is_alone))
     }
 
     /// Whether what this peer says is taken in.
@@ -220,9 +237,14 @@ impl Memory {
         !self.is_silent() && peer.and_then(|peer| peer.link).is_some_and(|link| link.accepts)
     }
 
-    /// Whether the node's own note is to be stored: nothing of this start is, or not that everything is rebuilt.
+    /// Whether the node's own note is to be stored: nothing of this start is, or not that the directory is no new one any more.
     pub(super) fn is_unnoted(&self, is_rebuilt: bool) -> bool {
-        !self.is_noted || (self.is_new && is_rebuilt)
+        !self.is_noted || self.is_new != self.stays_new(is_rebuilt)
+    }
+
+    /// Whether the directory is still a new one.
+    fn stays_new(&self, is_rebuilt: bool) -> bool {
+        self.is_new && !(is_rebuilt && self.is_known)
     }
 
     /// Whether a peer has said that it is rebuilding, and not yet that it is done.
@@ -405,7 +427,7 @@ impl Engine {
         }
         Boot {
             generation: rising.unwrap_or(me.generation),
-            is_new: !self.rebuild.is_done(),
+            is_new: self.memory.stays_new(self.rebuild.is_done()),
             starts,
         }
     }
@@ -433,6 +455,7 @@ impl Engine {
             self.memory.is_known = true;
             self.end_greeting();
             self.come_up(now, node);
+            self.note_rebuilt();
         }
     }
 

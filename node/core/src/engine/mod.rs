@@ -357,6 +357,7 @@ impl Engine {
     pub fn handle(&mut self, now: Instant, input: Input) {
         self.wall_ms = self.config.wall_ms.saturating_add(now.0 / 1000);
         self.peers.tick(now);
+        self.memory.tick(now);
         match input {
             Input::Request {
                 handle,

@@ -131,7 +131,7 @@ impl Engine {
             || owners.iter().filter(|&&node| node != self.me).all(is_read)
     }
 
-    /// Once all is read, that is noted: the next start of the directory is not a new one.
+    /// Once all is read and some peer has accepted this node, that is noted: the next start of the directory is not a new one.
     pub(super) fn note_rebuilt(&mut self) {
         if self.memory.is_unnoted(self.rebuild.is_done()) {
             self.note_own();

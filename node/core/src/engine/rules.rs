@@ -107,7 +107,7 @@ impl Engine {
 impl Engine {
     /// Whether this node leaves writes to other owners, and takes none if none of those is connected.
     pub(super) fn leaves_writes(&self, now: Instant) -> bool {
-        self.gate.is_closed(now) || self.memory.is_unknown()
+        self.gate.is_closed(now) || self.memory.is_unknown(now)
     }
 
     /// Why it does.

@@ -129,6 +129,8 @@ impl World {
         }
         node.engine = Some(engine);
         node.is_new = boot.is_new;
+        // That all is read again is on disk, though the process crashed in that very moment. What was put back says so of another time.
+        node.has_amnesia &= boot.is_new || node.is_put_back;
         node.origin = origin;
         node.seen = Counters::default();
         node.tick_at = None;

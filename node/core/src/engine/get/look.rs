@@ -62,7 +62,8 @@ impl Engine {
         matches!(self.ops.get(&id), Some(Op::Get(op)) if self.fallbacks(op.key()).is_empty())
     }
 
-    /// Asks all fallbacks for what they keep, if all are there. A read that is coordinated by one of them goes on asking owners only.
+    /// Asks all fallbacks for what they keep, if all are there and there is room for as many operations. A read that is coordinated by one of them goes on
+    /// asking owners only.
     pub(super) fn look_for_hints(&mut self, id: OpId) {
         let Some(Op::Get(op)) = self.ops.get(&id) else { return };
         let (key, fallbacks) = (op.key.clone(), self.fallbacks(&op.key).to_vec());
@@ -71,6 +72,10 @@ impl Engine {
             return;
         }
         let owners = self.owners(&key).to_vec();
+        // Each question is an operation of its own. Without room for them the read asks its owners again, and in the end says what it missed.
+        if self.ops.len() + fallbacks.len() * owners.len() > self.config.limits.operations_max {
+            return;
+        }
         let mut open = BTreeSet::new();
         for (&node, &owner) in fallbacks
             .iter()

@@ -320,6 +320,13 @@ impl Cluster {
         self.run();
     }
 
+    /// The disk answers the first of the loads that it holds.
+    pub(super) fn release_load(&mut self, node: usize) {
+        let (load, place) = self.disks[node].loads.remove(0);
+        self.answer_load(node, load, &place);
+        self.run();
+    }
+
     /// Sends a request to a node, and lets everything happen that can happen without time passing.
     pub(super) fn begin(&mut self, node: usize, operation: Operation) -> RequestHandle {
         let handle = self.begin_quietly(node, operation);

@@ -4,6 +4,7 @@ use super::asks::{is_handoff, key, put, put_under, texts, with_options, written}
 use super::cluster::Cluster;
 use crate::key::Key;
 use crate::message::PeerMessage;
+use crate::place::Place;
 use crate::request::Operation;
 use std::time::Duration;
 
@@ -325,4 +326,46 @@ fn a_damaged_hint_of_an_owner_is_delivered_all_the_same_and_that_of_a_fallback_i
     assert!(cluster.hinted(0).is_empty());
     cluster.advance(Duration::from_secs(1));
     cluster.assert_idle();
+}
+
+#[test]
+fn a_hint_that_is_skipped_while_its_owner_is_left_alone_does_not_end_the_pass_for_good() {
+    let mut cluster = Cluster::new(3);
+    cluster.isolate(2);
+    (0..2).for_each(|n| drop(written(cluster.ask(0, put_under(numbered(n), n, "a", None)))));
+    cluster.disks[0].holds_loads = true;
+    cluster.disks[2].refuses_stores = true;
+    come_back(&mut cluster, 2);
+    cluster.release_load(0);
+    assert_eq!(cluster.sent_to(0, is_handoff), [2], "the first one is refused");
+    cluster.disks[0].fails_loads = true;
+    cluster.release_loads(0);
+    cluster.disks[0].fails_loads = false;
+    cluster.disks[2].refuses_stores = false;
+    cluster.advance(Duration::from_secs(31));
+    assert!(cluster.hints(0).is_empty());
+    cluster.assert_idle();
+}
+
+#[test]
+fn a_pass_whose_last_hint_goes_with_its_record_does_not_keep_the_next_hint_from_going_home() {
+    let mut cluster = Cluster::new(3);
+    cluster.isolate(2);
+    cluster.hold(0, 1);
+    let handle = cluster.begin(0, put(1, "a", None));
+    // The record is on disk when the hint is made; then it is lost.
+    cluster.disks[0].holds_syncs = true;
+    cluster.release(0, 1);
+    written(cluster.reply(handle).unwrap());
+    cluster.disks[0].applied.remove(&Place::Record(key()));
+    cluster.connect(0, 2);
+    assert!(cluster.hinted(0).is_empty() && cluster.sent_to(0, is_handoff).is_empty());
+    cluster.release_syncs(0);
+    cluster.disks[2].holds_loads = true;
+    written(cluster.ask(0, put(2, "b", None)));
+    cluster.advance(Duration::from_millis(100));
+    assert_eq!(cluster.hinted(0), [2]);
+    cluster.release_loads(2);
+    cluster.advance(Duration::from_secs(1));
+    assert!(cluster.hinted(0).is_empty());
 }

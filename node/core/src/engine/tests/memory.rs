@@ -247,6 +247,48 @@ fn a_restarted_node_acknowledges_nothing_before_a_peer_has_met_it() {
 }
 
 #[test]
+fn one_that_is_alone_for_long_takes_writes_if_its_directory_was_known_once() {
+    let mut cluster = Cluster::new(3);
+    let rows = cluster.copy_of(0);
+    cluster.isolate(1);
+    cluster.isolate(2);
+    let once = with_options(put(1, "a", None), |options| options.w = Some(1));
+    for (rows, was_known) in [(rows, true), (BTreeMap::new(), false)] {
+        cluster.restart_alone(0, 50, rows);
+        cluster.advance(Duration::ZERO);
+        cluster.advance(Duration::from_millis(9_999));
+        assert_eq!(failed(cluster.ask(0, once.clone())).outcome, Outcome::NotApplied);
+        cluster.advance(Duration::from_millis(1));
+        assert_eq!(cluster.ask(0, once.clone()).is_ok(), was_known);
+    }
+}
+
+#[test]
+fn a_directory_without_anything_to_read_again_is_new_until_a_peer_has_met_it() {
+    let mut cluster = Cluster::with_bucket(3, |bucket| bucket.n = 1);
+    let owner = cluster.owners_and_fallbacks().0[0];
+    cluster.isolate(owner);
+    cluster.restart_alone(owner, 50, BTreeMap::new());
+    cluster.run();
+    let rows = cluster.copy_of(owner);
+    cluster.restart_alone(owner, 51, rows);
+    cluster.advance(Duration::ZERO);
+    cluster.advance(Duration::from_secs(60));
+    assert_eq!(
+        failed(cluster.ask(owner, put(1, "a", None))).outcome,
+        Outcome::NotApplied
+    );
+    let mut cluster = Cluster::with_bucket(3, |bucket| bucket.n = 1);
+    cluster.isolate(owner);
+    cluster.crash(owner, 52);
+    let rows = cluster.copy_of(owner);
+    cluster.restart_alone(owner, 53, rows);
+    cluster.advance(Duration::ZERO);
+    cluster.advance(Duration::from_secs(10));
+    written(cluster.ask(owner, put(1, "a", None)));
+}
+
+#[test]
 fn a_node_tells_nobody_of_a_start_that_is_not_noted() {
     let mut cluster = Cluster::new(3);
     let rows = cluster.copy_of(0);

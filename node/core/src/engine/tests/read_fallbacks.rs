@@ -300,3 +300,23 @@ fn a_minimum_that_no_owner_and_no_fallback_knows_is_settled_history() {
     assert_eq!(failure.code, Code::MinimumUnmet);
     cluster.assert_idle();
 }
+
+#[test]
+fn a_read_asks_no_fallback_for_what_it_missed_when_there_is_no_room_for_so_many_operations() {
+    let mut elsewhere = Cluster::with(3, |config| config.seed[0] += 100);
+    let (context, _) = written(elsewhere.ask(0, put(9, "z", None)));
+    for (room, is_found) in [(9, false), (10, true)] {
+        let mut cluster = Cluster::with(6, |config| config.limits.operations_max = room);
+        let (owners, others) = cluster.owners_and_fallbacks();
+        others.iter().for_each(|&other| cluster.hold(owners[0], other));
+        let handle = cluster.begin(owners[0], get_at_least(&context));
+        assert_eq!(cluster.engines[owners[0]].in_flight().0, if is_found { 10 } else { 1 });
+        others.iter().for_each(|&other| cluster.release(owners[0], other));
+        let reply = cluster.wait_for(handle);
+        match is_found {
+            true => assert!(read(reply).0.is_empty()),
+            false => assert_eq!(failed(reply).code, Code::MinimumUnmet),
+        }
+        cluster.assert_idle();
+    }
+}
