@@ -43,6 +43,7 @@ impl ByHand {
         options.keys.truncate(1);
         options.keys[0].bucket = 0;
         options.network.duplicate_pm = 0;
+        (options.disk.read_error_pm, options.disk.refused_pm) = (0, 0);
         options.forgets = false;
         options.loses = false;
         ByHand {
