@@ -19,6 +19,7 @@ mod pass;
 
 use super::background::{Reader, Task};
 use super::hints::HintWork;
+use super::sizes;
 use super::slots::Work;
 use super::stored::Stored;
 use super::{Engine, LoadFailed, Scan, ScanPage, ScanRows};
@@ -97,8 +98,9 @@ impl Engine {
             if pass.paused_until.is_some_and(|until| now < until) {
                 return;
             }
-            let window = pass.credit.min(self.config.limits.handoff_window).max(1);
-            if pass.under_way.len() >= usize::from(window) {
+            let window = usize::from(pass.credit.min(self.config.limits.handoff_window).max(1));
+            let is_full = pass.under_way.len() >= window.min(pass.sizes.window());
+            if is_full || pass.bytes_sent() >= sizes::BYTES_MAX {
                 return;
             }
             let Some((key, record)) = pass.queue.pop_front() else {
@@ -175,6 +177,7 @@ impl Engine {
         let sent = Sent {
             key: key.clone(),
             hash,
+            bytes: 0,
             again: false,
         };
         match record {
@@ -209,7 +212,20 @@ impl Engine {
         }
     }
 
+    /// Sends a hint, if there is room for it. One that is read anew for that goes back to those that wait, and the next answer goes on with them.
     fn send_hint_home(&mut self, now: Instant, to: NodeIndex, handoff: Handoff, hash: Option<u64>) {
+        let Some(pass) = self.handoffs.pass(to) else { return };
+        pass.sizes.weigh(&handoff.record);
+        let is_full = pass.bytes_sent() >= sizes::BYTES_MAX;
+        // One that was read for a pass that is over has a place in the next one.
+        let Some(sent) = pass.under_way.get_mut(&handoff.id) else {
+            return;
+        };
+        if is_full {
+            pass.under_way.remove(&handoff.id);
+            return pass.queue.push_front((handoff.key, hash.map(|_| handoff.record)));
+        }
+        sent.bytes = handoff.record.len();
         if planted::is(10) {
             self.drop_hint(now, to, handoff.key.clone(), hash);
         }

@@ -39,6 +39,7 @@ mod restore;
 mod rules;
 mod scrub;
 mod settle;
+mod sizes;
 mod slots;
 mod stored;
 mod tally;
