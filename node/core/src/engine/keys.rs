@@ -162,12 +162,11 @@ impl Engine {
             None => Some(waiters),
         };
         self.tell(now, ready.unwrap_or_default(), Ok(Durability::Durable));
-        if !at_once.is_empty() {
-            let durability = match unsynced {
-                Some(_) => Durability::Relaxed,
-                None => Durability::Durable,
-            };
-            self.tell(now, at_once, Ok(durability));
+        if let Some(ticket) = unsynced {
+            let ready = self.slots.wait_applied(ticket, at_once);
+            self.tell(now, ready.unwrap_or_default(), Ok(Durability::Relaxed));
+        } else {
+            self.tell(now, at_once, Ok(Durability::Durable));
         }
         if let Some(place) = refusing {
             unreadable
@@ -200,6 +199,13 @@ impl Engine {
         self.trees.change(leaf, before, after);
         self.scrub.touch(leaf);
         Some(Change::Leaf(LeafChange { leaf, before, after }))
+    }
+
+    /// Stores are applied: what need not wait for the disk is said.
+    pub(super) fn applied(&mut self, now: Instant, upto: StoreTicket) {
+        for waiters in self.slots.applied(upto) {
+            self.tell(now, waiters, Ok(Durability::Relaxed));
+        }
     }
 
     /// Says what waited for a store: that it is applied or durable, or that it was refused.

@@ -367,6 +367,7 @@ impl Engine {
                 }
             }
             Input::Scanned { scan, result } => self.scanned(now, scan, result),
+            Input::Applied(upto) => self.applied(now, upto),
             Input::Durable(upto) => {
                 self.gate.durable(upto);
                 self.note_unmarked(now);
