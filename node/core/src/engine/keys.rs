@@ -248,8 +248,10 @@ impl Engine {
             Some(Change::Hint(change)) => self.undo_hint(now, change),
             None => {}
         }
-        if let Place::Dirty(node, partition) = failed.place {
-            self.undo_mark(node, partition);
+        match &failed.place {
+            Place::Dirty(node, partition) => self.undo_mark(*node, *partition),
+            Place::Settle(key) => self.settle_store_failed(now, key),
+            _ => {}
         }
         if let Some(key) = failed.place.key().filter(|_| failed.minted) {
             self.vnodes.retire(self.config.ring.partition_of(key.token()));

@@ -308,7 +308,9 @@ impl Slots {
         self.applied = self.applied.max(upto);
         let mut ready = Vec::new();
         for ticket in first..=upto.0 {
-            let waiters = self.entry(StoreTicket(ticket)).map(|entry| std::mem::take(&mut entry.hasty));
+            let waiters = self
+                .entry(StoreTicket(ticket))
+                .map(|entry| std::mem::take(&mut entry.hasty));
             ready.extend(waiters.filter(|waiters| !waiters.is_empty()));
         }
         self.queued -= ready.iter().map(Vec::len).sum::<usize>();

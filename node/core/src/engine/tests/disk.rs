@@ -200,6 +200,8 @@ fn a_write_that_waited_for_its_record_while_the_disk_began_to_refuse_is_not_appl
 #[test]
 fn a_node_whose_disk_refuses_writes_says_so_when_there_is_nobody_else() {
     let mut cluster = Cluster::with_bucket(1, |bucket| bucket.n = 1);
+    // The note of its start is stored before.
+    cluster.run();
     cluster.disks[0].refuses_stores = true;
     let failure = failed(cluster.ask(0, put(1, "a", None)));
     assert_eq!(failure.outcome, Outcome::Unknown);

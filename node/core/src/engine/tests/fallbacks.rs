@@ -223,7 +223,10 @@ fn nothing_is_said_of_a_store_of_a_relaxed_bucket_that_is_refused_afterwards() {
     cluster.disks[0].refuses_stores = true;
     let one = with_options(put(2, "b", None), |options| options.w = Some(1));
     let failure = failed(cluster.wait(0, one));
-    assert!(failure.replicas.iter().all(|replica| replica.state == refused), "{failure}");
+    assert!(
+        failure.replicas.iter().all(|replica| replica.state == refused),
+        "{failure}"
+    );
 }
 
 #[test]
