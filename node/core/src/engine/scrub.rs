@@ -284,17 +284,14 @@ impl Engine {
         let copies: BTreeSet<u8> = self.config.buckets.all().map(|bucket| bucket.n).collect();
         for (key, row) in page.rows {
             let at = self.trees.leaf_of(running.partition, key.token(), 0).at;
-            while running.at < at.min(running.last) {
-                self.end_leaf(&mut running, &copies);
-            }
+            self.end_leaves(&mut running, at.min(running.last), &copies);
             self.take_row(now, &mut running, &key, row);
             running.after = Some(key);
         }
         match page.done {
             true => {
-                while running.at <= running.last {
-                    self.end_leaf(&mut running, &copies);
-                }
+                let end = running.last + 1;
+                self.end_leaves(&mut running, end, &copies);
                 self.end_segment(&running);
             }
             false => self.scrub.running = Some(running),
@@ -320,6 +317,16 @@ impl Engine {
                 }
             }
             None => running.is_sound = false,
+        }
+    }
+
+    /// All rows of the leaves before `end` have been seen. Those behind the present one have none, so only what memory has of them is looked at.
+    fn end_leaves(&mut self, running: &mut Segment, end: u16, copies: &BTreeSet<u8>) {
+        while running.at < end {
+            self.end_leaf(running, copies);
+            let partition = running.partition;
+            let held = |&n| self.trees.next_leaf(TreeId { partition, n }, running.at);
+            running.at = copies.iter().filter_map(held).fold(end, u16::min);
         }
     }
 
