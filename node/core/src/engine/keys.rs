@@ -192,6 +192,9 @@ impl Engine {
     /// Takes note in the key's Merkle tree that its record has changed. What is kept for others is in no tree.
     fn change_leaf(&mut self, place: &Place, before: &Stored, after: &Stored) -> Option<Change> {
         let Place::Record(key) = place else { return None };
+        if !self.config.limits.trees {
+            return None;
+        }
         let n = self.config.buckets.of(key.bucket()).n;
         let partition = self.config.ring.partition_of(key.token());
         let leaf = self.trees.leaf_of(partition, key.token(), n);

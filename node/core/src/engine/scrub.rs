@@ -337,7 +337,7 @@ impl Engine {
         let is_sound = std::mem::replace(&mut running.is_sound, true);
         let is_known = is_sound && !running.touched.contains(&at);
         let mut is_right = true;
-        for &n in copies {
+        for &n in copies.iter().filter(|_| self.config.limits.trees) {
             let tree = TreeId {
                 partition: running.partition,
                 n,

@@ -463,3 +463,22 @@ fn few_large_records_are_shipped_at_once_and_all_of_them_arrive() {
     cluster.advance(SOON * 20);
     assert_equal(&cluster);
 }
+
+#[test]
+fn a_node_without_trees_compares_nothing_and_is_not_taken_for_one_that_has_nothing() {
+    let mut cluster = Cluster::with(2, |config| {
+        on(config);
+        config.limits.trees = config.me.0[0] == 1;
+        config.limits.scrub_per_second = 1000;
+        config.buckets.defaults.n = 2;
+    });
+    write(&mut cluster, 0, 0..20, "a");
+    cluster.advance(Duration::from_secs(200));
+    assert_eq!(cluster.engines[1].trees().ids().len(), 0, "nor does the scrub make any");
+    assert_eq!(cluster.engines[1].take_leaves(), []);
+    assert_eq!((shipped(&cluster, 0), pulled(&cluster, 0)), (vec![], vec![]));
+    assert_eq!(cluster.engines[0].exchanges(cluster.now).trees_in_sync, 0);
+    cluster.restart(0, 60, Default::default());
+    cluster.advance(Duration::from_secs(200));
+    assert_eq!(cluster.engines[0].rebuilding(), (0, 16));
+}
