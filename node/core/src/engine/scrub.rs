@@ -284,7 +284,8 @@ impl Engine {
         let copies: BTreeSet<u8> = self.config.buckets.all().map(|bucket| bucket.n).collect();
         for (key, row) in page.rows {
             let at = self.trees.leaf_of(running.partition, key.token(), 0).at;
-            self.end_leaves(&mut running, at.min(running.last), &copies);
+            let end = at.min(running.last);
+            self.end_leaves(&mut running, end, &copies);
             self.take_row(now, &mut running, &key, row);
             running.after = Some(key);
         }
