@@ -148,6 +148,9 @@ pub enum Input {
     /// other way the process has to stop instead. Comes before any [`Input::Durable`] that passes it, and before the answer to any
     /// later load.
     StoreFailed(StoreTicket),
+    /// The store has met a damaged file, and takes no writes any more: it refuses them, and nothing becomes durable. What can be read may be
+    /// read. The engine asks for [`Effect::Rebuild`] when nothing is lost by that.
+    Damaged,
     /// Nothing but the time: a timer is due.
     Tick,
 }

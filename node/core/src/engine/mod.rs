@@ -389,6 +389,7 @@ impl Engine {
                 }
             }
             Input::StoreFailed(ticket) => self.store_failed(now, ticket),
+            Input::Damaged => self.note_damage(now),
             Input::Tick => {}
         }
         self.fire(now);
