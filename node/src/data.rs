@@ -14,9 +14,9 @@ use crate::config::NodeConfig;
 use crate::node::{NodeError, system};
 use quorate_core::bucket::Durability;
 use quorate_core::engine::{Boot, Engine, EngineConfig};
-use quorate_core::place::{Place, Shelf};
+use quorate_core::place::Place;
 use quorate_storage::{
-    Batch, Column, OpenError, RocksOptions, RocksStorage, ScanAround, ScanLimit, ScanRow, Storage, StorageError,
+    Batch, Column, OpenError, RocksOptions, RocksStorage, ScanLimit, ScanRow, Storage, StorageError, set_aside_before,
     set_directory_aside,
 };
 use rand::TryRngCore;
@@ -40,6 +40,7 @@ const OPEN_QUORUM: &str = "open_quorum";
 /// The directory cannot be used. What is in it was not changed, unless the log says that it was set aside.
 pub(crate) fn open(config: &mut NodeConfig) -> Result<(Arc<RocksStorage>, Engine), NodeError> {
     let storage = open_or_set_aside(config)?;
+    tell_of_asides(config);
     let mut batch = Batch::new();
     let is_known = identify(&storage, config, &mut batch)?;
     let (boot, is_legacy) = boot(&storage, is_known, &mut batch)?;
@@ -82,6 +83,20 @@ fn open_or_set_aside(config: &NodeConfig) -> Result<RocksStorage, NodeError> {
         "the old data are there; remove them when all owners agree (quorate wait --for settled). What no other node has is only there"
     );
     Ok(RocksStorage::open(&config.data_dir, &options)?)
+}
+
+/// What was set aside costs its space until somebody removes it.
+fn tell_of_asides(config: &NodeConfig) {
+    match set_aside_before(&config.data_dir) {
+        Ok(asides) => asides.iter().for_each(|(path, bytes)| {
+            tracing::warn!(
+                path = %path.display(),
+                mib = bytes.div_ceil(1 << 20),
+                "data were set aside there; remove the directory when all owners agree (quorate wait --for settled)"
+            );
+        }),
+        Err(error) => tracing::warn!(%error, "cannot look for data that were set aside"),
+    }
 }
 
 /// Checks whose directory it is, or says so. Returns whether it was known.

@@ -310,7 +310,7 @@ impl Engine {
             false => SOON,
         };
         // A hint that was skipped has woken the task for this pass, which is over: the next one begins after the pause.
-        self.background.cancel(Task::Handoff(node));
+        self.background.sleep(None, Task::Handoff(node));
         if self.hints.are_for(self.config.ring.member(node).id) {
             let at = now + self.jittered(pause);
             self.background.wake(at, Task::Handoff(node));

@@ -62,7 +62,7 @@ impl Engine {
         let stored = match result {
             Err(_) if planted::is(3) => Ok(Stored::empty()),
             Err(LoadFailed::Corrupt | LoadFailed::Damaged) if matches!(place, Place::Hint(..)) => {
-                Ok(self.damaged_hint(now, &place, &mut waiting))
+                Ok(self.damaged_hint(&place, &mut waiting))
             }
             Err(failed @ (LoadFailed::Corrupt | LoadFailed::Damaged)) if self.set_aside(now, &place, failed) => {
                 waiting.insert(0, Work::Heal(HealWork::Lose));
@@ -129,7 +129,7 @@ impl Engine {
             }
         }
         if matches!(place, Place::Hint(..)) && !stored.has_no_record() {
-            stored.keep(self.wall_ms(now));
+            stored.keep(self.wall_ms);
         }
         if stored.differs(&before) || was_lost {
             let change = match place {

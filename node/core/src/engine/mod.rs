@@ -267,7 +267,7 @@ enum Origin {
 enum Timer {
     /// The request has to be answered now.
     Deadline,
-    /// A read asks more owners, or one that was forwarded goes to another.
+    /// A read asks more owners, or a request that was forwarded goes to another.
     Hedge,
     /// A read that has not met its minimum asks again.
     Again,
@@ -389,6 +389,7 @@ impl Engine {
                 }
             }
             Input::StoreFailed(ticket) => self.store_failed(now, ticket),
+            Input::Damaged => self.note_damage(now),
             Input::Tick => {}
         }
         self.fire(now);
@@ -482,6 +483,7 @@ impl Engine {
         if !self.memory.accepts(from) {
             return;
         }
+        self.peers.heard(from);
         self.settle_overhear(&message);
         match message {
             PeerMessage::Replicate(m) => self.replicate(now, from, m),
