@@ -6,7 +6,6 @@
 //! ```text
 //! handle(now, input)      for everything that happens          (io.rs: Input)
 //! poll_effect()           until it returns None                (io.rs: Effect)
-//!                         then its stores are applied, and once more, until there is nothing
 //! poll_timeout()          when to hand in Input::Tick next
 //! ```
 //!
@@ -16,7 +15,6 @@
 //!
 //! The engine assumes that time does not run backwards and that [`Input::PeerUp`] and [`Input::PeerDown`] alternate for each peer.
 
-mod applied;
 mod background;
 mod dirty;
 mod exchange;
@@ -41,6 +39,7 @@ mod restore;
 mod rules;
 mod scrub;
 mod settle;
+mod sizes;
 mod slots;
 mod stored;
 mod tally;
@@ -67,7 +66,6 @@ use crate::request::{Code, Failure, Operation, Outcome, QuorumKind, ReplicaState
 use crate::seal::ContextKeys;
 use crate::time::Instant;
 use crate::tree::Trees;
-use applied::Applied;
 use background::Background;
 use dirty::Dirty;
 use exchange::Exchange;
@@ -142,6 +140,9 @@ pub struct Limits {
     pub repairs_per_second: u32,
     /// Whether owners compare their trees.
     pub exchange: bool,
+    /// Whether trees are kept at all. For measuring what that costs: without them nothing is compared, not even to rebuild, and the shell has to
+    /// hand in trees made of all records at the next start that keeps them.
+    pub trees: bool,
     /// Every pair of owners compares every tree that they share about this often.
     pub exchange_every: Duration,
     /// Between the two rounds of the proof that a record can be settled. Three quarters of it are longer than a connection's idle timeout, so
@@ -171,6 +172,7 @@ impl Default for Limits {
             handoff_window: 64,
             repairs_per_second: 1000,
             exchange: true,
+            trees: true,
             exchange_every: Duration::from_secs(300),
             settle_after: Duration::from_secs(8),
             settle_age: Duration::from_secs(60),
@@ -265,7 +267,7 @@ enum Origin {
 enum Timer {
     /// The request has to be answered now.
     Deadline,
-    /// A read asks more owners, or one that was forwarded goes to another.
+    /// A read asks more owners, or a request that was forwarded goes to another.
     Hedge,
     /// A read that has not met its minimum asks again.
     Again,
@@ -283,7 +285,6 @@ pub struct Engine {
     vnodes: Vnodes,
     gate: Gate,
     slots: Slots,
-    applied: Applied,
     trees: Trees,
     dirty: Dirty,
     background: Background,
@@ -327,7 +328,6 @@ impl Engine {
             vnodes,
             gate: Gate::default(),
             slots: Slots::default(),
-            applied: Applied::default(),
             trees: Trees::new(config.ring.partition_bits()),
             dirty: Dirty::default(),
             background: Background::default(),
@@ -363,7 +363,6 @@ impl Engine {
         self.wall_ms = self.config.wall_ms.saturating_add(now.0 / 1000);
         self.peers.tick(now);
         self.memory.tick(now);
-        self.applied.now = now;
         match input {
             Input::Request {
                 handle,
@@ -381,6 +380,7 @@ impl Engine {
                 }
             }
             Input::Scanned { scan, result } => self.scanned(now, scan, result),
+            Input::Applied(upto) => self.applied(now, upto),
             Input::Durable(upto) => {
                 self.gate.durable(upto);
                 self.note_unmarked(now);
@@ -389,6 +389,7 @@ impl Engine {
                 }
             }
             Input::StoreFailed(ticket) => self.store_failed(now, ticket),
+            Input::Damaged => self.note_damage(now),
             Input::Tick => {}
         }
         self.fire(now);
@@ -397,15 +398,10 @@ impl Engine {
         self.settle_go_on(now);
     }
 
-    /// The next thing to do, if there is one. If there is none, the stores that came out are to be applied; then there may be more, which speaks of them.
+    /// The next thing to do, if there is one.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         loop {
-            let Some(effect) = self.effects.pop_front() else {
-                match self.burst_is_over() {
-                    true => continue,
-                    false => return None,
-                }
-            };
+            let effect = self.effects.pop_front()?;
             if let Effect::Send { to, message } = &effect {
                 if self.memory.is_silent() {
                     continue;
@@ -487,6 +483,7 @@ impl Engine {
         if !self.memory.accepts(from) {
             return;
         }
+        self.peers.heard(from);
         self.settle_overhear(&message);
         match message {
             PeerMessage::Replicate(m) => self.replicate(now, from, m),

@@ -401,11 +401,8 @@ impl Cluster {
     pub(super) fn run(&mut self) {
         loop {
             for node in 0..self.engines.len() {
-                // What is said of stores comes when they are applied: with the second look.
-                for _ in 0..2 {
-                    while let Some(effect) = self.engines[node].poll_effect() {
-                        self.carry_out(node, effect);
-                    }
+                while let Some(effect) = self.engines[node].poll_effect() {
+                    self.carry_out(node, effect);
                 }
             }
             let Some((from, to, message)) = self.network.pop_front() else {
@@ -514,7 +511,8 @@ impl Cluster {
             Some(payload) => disk.applied.insert(place, payload),
             None => disk.applied.remove(&place),
         };
-        if !disk.holds_syncs {
+        self.input(node, Input::Applied(ticket));
+        if !self.disks[node].holds_syncs {
             self.sync(node);
         }
     }

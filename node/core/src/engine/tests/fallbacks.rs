@@ -231,22 +231,21 @@ fn a_relaxed_bucket_acknowledges_nothing_that_a_disk_refuses() {
 }
 
 #[test]
-fn an_ack_of_relaxed_durability_comes_out_when_its_store_was_applied() {
-    let relaxed = |bucket: &mut crate::bucket::BucketProperties| {
-        (bucket.durability, bucket.n) = (crate::bucket::Durability::Relaxed, 1);
-    };
-    let mut cluster = Cluster::with_bucket(1, relaxed);
-    cluster.run();
-    cluster.disks[0].holds_loads = true;
-    cluster.begin(0, put(1, "a", None));
-    let is_reply = |effect: &crate::engine::Effect| matches!(effect, crate::engine::Effect::Reply { .. });
-    let load = crate::engine::LoadId(1);
-    cluster.input(0, crate::engine::Input::Loaded { load, result: Ok(None) });
-    let engine = &mut cluster.engines[0];
-    let burst: Vec<_> = std::iter::from_fn(|| engine.poll_effect()).collect();
-    assert!(!burst.is_empty() && !burst.iter().any(is_reply));
-    let then: Vec<_> = std::iter::from_fn(|| engine.poll_effect()).collect();
-    assert!(then.len() == 1 && is_reply(&then[0]));
+fn nothing_is_said_of_a_store_of_a_relaxed_bucket_that_is_refused_afterwards() {
+    let relaxed = |bucket: &mut crate::bucket::BucketProperties| bucket.durability = crate::bucket::Durability::Relaxed;
+    let mut cluster = Cluster::with_bucket_without_hints(3, relaxed);
+    (1..3).for_each(|node| cluster.disks[node].refuses_stores = true);
+    let failure = failed(cluster.wait(0, put(1, "a", None)));
+    assert_eq!((failure.code, failure.outcome), (Code::QuorumNotMet, Outcome::Unknown));
+    let (accepted, refused) = (ReplicaState::Accepted, ReplicaState::WriteFailed);
+    assert_eq!(states(&failure.replicas), [accepted, refused, refused]);
+    cluster.disks[0].refuses_stores = true;
+    let one = with_options(put(2, "b", None), |options| options.w = Some(1));
+    let failure = failed(cluster.wait(0, one));
+    assert!(
+        failure.replicas.iter().all(|replica| replica.state == refused),
+        "{failure}"
+    );
 }
 
 #[test]
