@@ -8,6 +8,7 @@
 
 use super::disk::{LoadResult, ScanResult};
 use super::event::{Event, NodeNo};
+use super::node::WALL_MS;
 use super::rows::{Change, Row};
 use super::{World, micros};
 use crate::probes::Probe;
@@ -137,7 +138,8 @@ impl World {
         self.nodes[at].disk.stage(place, payload);
         burst.tickets.push(ticket);
         if let Some(row) = Row::at(place, &self.keys) {
-            if let Some((change, mints)) = self.truth.see(&self.history, at, row, payload) {
+            let wall_ms = WALL_MS as u64 + (self.now + self.plan.options.skew_us()) / 1000;
+            if let Some((change, mints)) = self.truth.see((&self.history, wall_ms), at, row, payload) {
                 let is_hint = matches!(row, Row::Hint(..)) && payload.is_some();
                 self.probes.hit_if(is_hint, Probe::HintStored);
                 self.probes.hit_if(is_hint && mints, Probe::FallbackCoordinated);

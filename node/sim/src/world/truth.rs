@@ -98,10 +98,10 @@ impl Truth {
         }
     }
 
-    /// A store is to be carried out. Returns the record that is in it, and whether that holds a dot that was never seen.
+    /// A store is to be carried out; `wall_ms` is the latest time by any node's clock. Returns the record that is in it, and whether that holds a dot that was never seen.
     pub(crate) fn see(
         &mut self,
-        history: &History,
+        (history, wall_ms): (&History, u64),
         at: NodeNo,
         row: Row,
         payload: Option<&Bytes>,
@@ -150,7 +150,7 @@ impl Truth {
             .get(row)
             .is_some_and(|before| !record.context().covers(before.context()));
         let may_miss = self.replaces[key] || self.settled.contains(&key) || shrinks;
-        if let Some(wrong) = self.causal.judge(key, &record, may_miss) {
+        if let Some(wrong) = self.causal.judge(key, &record, may_miss, wall_ms) {
             self.broken(
                 Promise::P2,
                 format!("node {at} stores a wrong record under {row:?}: {wrong}"),
@@ -210,6 +210,8 @@ impl Truth {
                 self.check_settled(now, (at, key), before.context(), after);
             }
             Row::Hint(target, key) if after.is_empty() => self.check_went_home(at, (target, key), &before),
+            // One that is home may go in the same batch in which the next one for that owner comes.
+            Row::Hint(target, key) if self.is_home((target, key), &before) => {}
             Row::Hint(..) => self.broken(
                 Promise::P6,
                 format!(
@@ -254,10 +256,16 @@ impl Truth {
         });
     }
 
+    /// Whether an owner has ever durably known all of a hint.
+    fn is_home(&self, (target, key): (NodeNo, usize), hint: &Record) -> bool {
+        let home = self.nodes[target].ever(key);
+        home.is_some_and(|home| home.covers(hint.context()))
+    }
+
     /// P10: a hint goes only when its owner has merged it durably.
     fn check_went_home(&mut self, at: NodeNo, (target, key): (NodeNo, usize), hint: &Record) {
-        let home = self.nodes[target].ever(key);
-        if home.is_none_or(|home| !home.covers(hint.context())) {
+        if !self.is_home((target, key), hint) {
+            let home = self.nodes[target].ever(key);
             return self.broken(
                 Promise::P10,
                 format!(
@@ -317,8 +325,7 @@ impl Truth {
                     Operation::Put { context, .. } | Operation::Delete { context, .. } => context.as_ref(),
                     Operation::Get { .. } => None,
                 });
-        self.causal
-            .mint(key, sibling.dot, made, sibling.content.is_tombstone(), sealed);
+        self.causal.mint(key, sibling, sealed);
         true
     }
 
