@@ -90,6 +90,8 @@ probes! {
     FallbackCounted => "fallback counted in a quorum",
     HintWentHome => "hint removed after its owner had merged it",
     SlowLoad => "load answered after a later store",
+    RelaxedAck => "write acknowledged before it was on disk",
+    RelaxedLost => "power cut took what was acknowledged before it was on disk",
 }
 
 /// Counts of all probes.

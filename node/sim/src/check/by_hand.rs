@@ -30,6 +30,7 @@ pub(crate) struct ByHand {
     pub(crate) history: History,
     pub(crate) finals: Vec<Record>,
     pub(crate) stored: BTreeSet<Identity>,
+    pub(crate) cut: BTreeSet<Identity>,
     pub(crate) converged_at: u64,
     pub(crate) settled: bool,
 }
@@ -42,6 +43,7 @@ impl ByHand {
         options.keys.truncate(1);
         options.keys[0].bucket = 0;
         options.network.duplicate_pm = 0;
+        (options.disk.read_error_pm, options.disk.refused_pm) = (0, 0);
         options.forgets = false;
         options.loses = false;
         (options.disk.read_error_pm, options.disk.refused_pm) = (0, 0);
@@ -50,6 +52,7 @@ impl ByHand {
             history: History::default(),
             finals: vec![Record::default()],
             stored: BTreeSet::new(),
+            cut: BTreeSet::new(),
             converged_at: u64::MAX,
             settled: false,
         }
@@ -162,6 +165,8 @@ impl ByHand {
             converged_at: self.converged_at,
             settled: vec![self.settled],
             stored: &self.stored,
+            cut: &self.cut,
+            cut_keys: &(0..self.cut.len().min(1)).collect(),
         })
     }
 

@@ -20,7 +20,7 @@ mod values;
 #[cfg(test)]
 mod by_hand;
 
-use crate::history::{Fate, History, Write, WriteIndex};
+use crate::history::{Ending, Fate, History, Write, WriteIndex};
 use crate::plan::Options;
 use crate::violation::{Promise, Violation};
 use crate::world::truth::Identity;
@@ -50,6 +50,10 @@ pub(crate) struct Facts<'a> {
     pub(crate) settled: Vec<bool>,
     /// Every write that some disk held at some time.
     pub(crate) stored: &'a BTreeSet<Identity>,
+    /// Those of relaxed durability that a power cut took from some disk.
+    pub(crate) cut: &'a BTreeSet<Identity>,
+    /// Keys that a power cut took any from.
+    pub(crate) cut_keys: &'a BTreeSet<usize>,
 }
 
 /// The facts, with what several checkers need of them.
@@ -176,7 +180,17 @@ impl<'a> Case<'a> {
     pub(crate) fn is_remembered(&self, key: usize, acks: u8) -> bool {
         let (options, properties) = (self.facts.options, self.facts.options.properties(key));
         let meets = !options.loses || acks + self.sources(key) > properties.n;
-        !options.forgets && meets && properties.durability == Durability::Durable
+        // Of relaxed durability a power cut takes what was acknowledged.
+        let is_kept = properties.durability == Durability::Durable || !self.facts.cut_keys.contains(&key);
+        !options.forgets && meets && is_kept
+    }
+
+    /// Whether a power cut may have taken this write, though it was acknowledged: nobody waited for a disk, which is what relaxed durability
+    /// promises, and some disk lost it that had not synced it. A process that ends alone takes nothing.
+    pub(crate) fn may_be_cut(&self, index: WriteIndex) -> bool {
+        let write = &self.writes()[index];
+        let mut acked = write.attempts.iter().filter(|a| a.ending == Ending::Acked);
+        acked.all(|a| a.need.durable == 0) && self.facts.cut.contains(&(write.request.unique, write.payload))
     }
 
     /// From how many other owners one that has lost its disk reads everything again, before it answers reads.

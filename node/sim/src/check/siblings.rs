@@ -24,7 +24,7 @@ pub(super) fn check(case: &Case<'_>) -> Vec<Violation> {
             let by = case
                 .coverers(index)
                 .iter()
-                .find(|&&by| case.writes()[by].fate() == Fate::Acked && case.is_judged(by));
+                .find(|&&by| case.writes()[by].fate() == Fate::Acked && case.is_judged(by) && !case.may_be_cut(by));
             let Some(&by) = by else { continue };
             let again = case.may_be_repeated(index);
             if again && case.may_be_forgotten(index) {

@@ -7,7 +7,7 @@
 use super::options::{BucketPlan, ClientPlan, DiskRates, HealingPlan, KeyPlan, LimitsPlan, NetworkRates, Options};
 use super::{Plan, faults, steps};
 use crate::rng::{Purpose, Stream};
-use quorate_core::bucket::{BlindWrites, BucketProperties};
+use quorate_core::bucket::{BlindWrites, BucketProperties, Durability};
 use quorate_core::request::QuorumKind;
 
 /// Operations in a drawn plan.
@@ -16,7 +16,8 @@ const STEPS: u64 = 300;
 impl Plan {
     /// The plan of a seed.
     pub fn draw(seed: u64) -> Plan {
-        let options = options(&mut Stream::new(seed, Purpose::Topology));
+        let mut options = options(&mut Stream::new(seed, Purpose::Topology));
+        relax(&mut Stream::new(seed, Purpose::Durability), &mut options.buckets);
         let steps = steps::draw(&mut Stream::new(seed, Purpose::Workload), &options, STEPS);
         let faults = faults::draw(&mut Stream::new(seed, Purpose::Faults), &options);
         Plan {
@@ -132,6 +133,13 @@ fn bucket(rng: &mut Stream, nodes: u8, forgets: bool, index: u64) -> BucketPlan 
     BucketPlan {
         name: format!("b{index}"),
         properties,
+    }
+}
+
+/// Lets a few buckets acknowledge what is not on disk yet.
+fn relax(rng: &mut Stream, buckets: &mut [BucketPlan]) {
+    for bucket in buckets.iter_mut().filter(|_| rng.chance(80)) {
+        bucket.properties.durability = Durability::Relaxed;
     }
 }
 

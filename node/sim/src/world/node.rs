@@ -158,7 +158,9 @@ impl World {
         }
         self.probes.hit_if(lost > 0, Probe::CrashLostTail);
         self.note(|| format!("node {at} crashes, {lost} stores lost"));
-        self.truth.reload(&self.keys, at, &self.nodes[at].disk);
+        let options = &self.plan.options;
+        self.truth
+            .crashed(&self.keys, at, &self.nodes[at].disk, |key| options.is_relaxed(key));
         self.drop_connections(at);
     }
 

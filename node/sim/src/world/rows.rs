@@ -103,6 +103,14 @@ impl NodeRows {
         self.ever.get(&key)
     }
 
+    /// The records of its keys that are not synced, newest or not.
+    pub(crate) fn unsynced(&self) -> impl Iterator<Item = (usize, Rc<Record>)> {
+        self.unsynced.iter().filter_map(|(_, change)| match change.row {
+            Row::Record(key) => Some((key, change.record.clone()?)),
+            Row::Hint(..) => None,
+        })
+    }
+
     /// A change is visible. Returns what was there.
     pub(crate) fn change(&mut self, ticket: StoreTicket, change: Change) -> Option<Rc<Record>> {
         let before = match &change.record {

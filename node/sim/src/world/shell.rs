@@ -176,6 +176,9 @@ impl World {
                 }
                 self.truth.stored(self.now, at, ticket, change);
             }
+            if let Some(engine) = &mut node.engine {
+                engine.handle(Instant(self.now + node.origin), Input::Applied(newest));
+            }
             self.take_truths();
         } else {
             self.probes.hit_if(burst.mints, Probe::StoreFailedAfterMint);
@@ -308,7 +311,10 @@ impl World {
         if keeps {
             self.keep_batch(at, burst);
         }
-        self.crash(at, if keeps { 1000 } else { 0 });
+        // In which case a process that is killed leaves what it had stored before, though it is not synced. Only relaxed durability could tell.
+        let relaxes = (0..self.key_names.len()).any(|key| self.plan.options.is_relaxed(key));
+        let is_killed = keeps || (relaxes && self.disk.chance(500));
+        self.crash(at, if is_killed { 1000 } else { 0 });
         self.start_later(at, micros(down_ms.into()));
         true
     }
