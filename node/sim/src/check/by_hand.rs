@@ -46,7 +46,6 @@ impl ByHand {
         (options.disk.read_error_pm, options.disk.refused_pm) = (0, 0);
         options.forgets = false;
         options.loses = false;
-        (options.disk.read_error_pm, options.disk.refused_pm) = (0, 0);
         ByHand {
             options,
             history: History::default(),

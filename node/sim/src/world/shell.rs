@@ -180,6 +180,11 @@ impl World {
                 engine.handle(Instant(self.now + node.origin), Input::Applied(newest));
             }
             self.take_truths();
+            let relaxes = self.relaxes();
+            let node = &mut self.nodes[at];
+            if let Some(engine) = node.engine.as_mut().filter(|_| relaxes) {
+                engine.handle(Instant(self.now + node.origin), Input::Applied(newest));
+            }
         } else {
             self.probes.hit_if(burst.mints, Probe::StoreFailedAfterMint);
             self.note(|| format!("node {at} cannot store {tickets:?}"));
@@ -312,11 +317,15 @@ impl World {
             self.keep_batch(at, burst);
         }
         // In which case a process that is killed leaves what it had stored before, though it is not synced. Only relaxed durability could tell.
-        let relaxes = (0..self.key_names.len()).any(|key| self.plan.options.is_relaxed(key));
-        let is_killed = keeps || (relaxes && self.disk.chance(500));
+        let is_killed = keeps || (self.relaxes() && self.disk.chance(500));
         self.crash(at, if is_killed { 1000 } else { 0 });
         self.start_later(at, micros(down_ms.into()));
         true
+    }
+
+    /// Whether any bucket is of relaxed durability.
+    fn relaxes(&self) -> bool {
+        (0..self.key_names.len()).any(|key| self.plan.options.is_relaxed(key))
     }
 
     /// Applies what is left of a burst's batch, and nothing else of the burst.

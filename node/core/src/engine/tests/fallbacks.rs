@@ -212,6 +212,25 @@ fn a_relaxed_bucket_acknowledges_before_the_sync_and_a_write_with_dw_after_it() 
 }
 
 #[test]
+fn a_relaxed_bucket_acknowledges_nothing_that_a_disk_refuses() {
+    let relaxed = |bucket: &mut crate::bucket::BucketProperties| bucket.durability = crate::bucket::Durability::Relaxed;
+    for refuses in [0, 1] {
+        let mut cluster = Cluster::with_bucket(3, relaxed);
+        cluster.disks[refuses].refuses_stores = true;
+        cluster.hold(0, 2);
+        // Its own disk and that of one other owner: one of the two takes no writes.
+        let handle = cluster.begin(0, put(1, "a", None));
+        assert_eq!(cluster.reply(handle), None, "node {refuses} refuses");
+        cluster.release(0, 2);
+        let (_, replicas) = written(cluster.reply(handle).unwrap());
+        let refusal = replicas
+            .iter()
+            .find(|report| report.node == super::cluster::index(refuses));
+        assert_eq!(refusal.unwrap().state, ReplicaState::WriteFailed);
+    }
+}
+
+#[test]
 fn nothing_is_said_of_a_store_of_a_relaxed_bucket_that_is_refused_afterwards() {
     let relaxed = |bucket: &mut crate::bucket::BucketProperties| bucket.durability = crate::bucket::Durability::Relaxed;
     let mut cluster = Cluster::with_bucket_without_hints(3, relaxed);
