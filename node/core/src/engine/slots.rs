@@ -155,6 +155,13 @@ pub(super) struct Syncing {
     failed: bool,
 }
 
+impl Syncing {
+    /// What it did to what is counted in memory, unless it was refused: then that was undone.
+    pub(super) fn change(&self) -> Option<Change> {
+        self.change.filter(|_| !self.failed)
+    }
+}
+
 /// What a store does to what is counted in memory.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Change {
@@ -281,9 +288,17 @@ impl Slots {
         }
     }
 
-    /// The newest store that somebody waits for.
-    pub(super) fn wanted(&self) -> StoreTicket {
-        self.wanted
+    /// The newest store that somebody waits for. When half of `max` rows are in memory that is the newest of all: only a sync lets them go.
+    pub(super) fn wanted(&self, max: usize) -> StoreTicket {
+        match self.slots.len() >= max.div_ceil(2) {
+            true => StoreTicket(self.next_ticket),
+            false => self.wanted,
+        }
+    }
+
+    /// All that was stored so far is to be synced soon.
+    pub(super) fn want_all(&mut self) {
+        self.wanted = StoreTicket(self.next_ticket);
     }
 
     /// The next store that is durable now that all up to `upto` are. Its slot leaves memory if that was the last.

@@ -3,7 +3,7 @@
 //! The shell's rules are kept to the letter. An input is handed in, then effects are taken until there are none, and carried out in order. All
 //! stores among them are one batch, with the leaves of Merkle trees that they change; it is applied before anything is read, or refused as a whole and
 //! reported before the next input. Loads and scans are answered at once or later and in any order. A sync takes in all batches that were applied
-//! before it began. What a node sends is encoded, and decoded
+//! before it began; it begins when somebody waits for one of them, or after the flush interval. What a node sends is encoded, and decoded
 //! where it arrives, so that the wire is in the loop.
 
 use super::disk::{LoadResult, ScanResult};
@@ -241,10 +241,36 @@ impl World {
         self.feed(at, input);
     }
 
+    /// Begins a sync if somebody waits for one. What nobody waits for is synced with it, or after the flush interval.
     fn begin_sync(&mut self, at: NodeNo) {
+        let node = &mut self.nodes[at];
+        let wanted = node.engine.as_ref().map(Engine::sync_wanted).unwrap_or_default();
+        let flush_ms = self.plan.options.disk.flush_ms;
+        if flush_ms == 0 || node.disk.lacks(wanted) {
+            return self.sync_now(at);
+        }
+        if node.disk.is_dirty() && node.flush_at.is_none() {
+            let (at_us, life) = (self.now + micros(flush_ms.into()), node.life());
+            node.flush_at = Some(at_us);
+            self.queue.push(at_us, Event::Flush { node: at, life });
+        }
+    }
+
+    /// The flush interval has passed, unless a sync came before.
+    pub(super) fn flush(&mut self, at: NodeNo) {
+        let flush_at = &mut self.nodes[at].flush_at;
+        if *flush_at == Some(self.now) {
+            *flush_at = None;
+            self.probes.hit(Probe::LazySync);
+            self.sync_now(at);
+        }
+    }
+
+    fn sync_now(&mut self, at: NodeNo) {
         let node = &mut self.nodes[at];
         let batches = node.disk.begin_sync();
         if batches > 0 {
+            node.flush_at = None;
             self.probes.hit_if(batches > 1, Probe::SharedSync);
             let rates = &self.disk_rates;
             let factor = if self.disk.chance(rates.slow_sync_pm) { 20 } else { 1 };

@@ -55,6 +55,8 @@ pub(super) struct Target {
 pub(in crate::engine) struct Hints {
     pub(super) targets: BTreeMap<NodeId, Target>,
     pub(super) bytes: u64,
+    /// Removals that are not durable, by partition: a power cut would take them back.
+    going: BTreeMap<PartitionId, u32>,
     /// What could not even be noted as dirty, since the disk refused.
     pub(super) unmarked: BTreeSet<(NodeId, PartitionId)>,
 }
@@ -75,6 +77,30 @@ impl Hints {
     pub(super) fn are_in(&self, partition: PartitionId) -> bool {
         let mut targets = self.targets.values();
         targets.any(|target| target.partitions.contains_key(&partition))
+    }
+
+    /// Whether some of the partition were removed, and that is not durable.
+    pub(super) fn are_going_in(&self, partition: PartitionId) -> bool {
+        self.going.contains_key(&partition)
+    }
+
+    /// A change is on its way to the disk: takes note if it removes a hint.
+    pub(super) fn removal_begins(&mut self, change: HintChange) {
+        if change.after == 0 {
+            *self.going.entry(change.partition).or_default() += 1;
+        }
+    }
+
+    /// That change is durable, or was refused.
+    pub(in crate::engine) fn removal_ends(&mut self, change: HintChange) {
+        if change.after == 0
+            && let Some(left) = self.going.get_mut(&change.partition)
+        {
+            *left -= 1;
+            if *left == 0 {
+                self.going.remove(&change.partition);
+            }
+        }
     }
 
     pub(super) fn change(&mut self, change: HintChange) {

@@ -10,7 +10,7 @@ use crate::record::Record;
 
 impl Engine {
     /// What this node has that stands against settling a key.
-    pub(in crate::engine) fn stands_against(&self, key: &Key) -> Option<Objection> {
+    pub(in crate::engine) fn stands_against(&mut self, key: &Key) -> Option<Objection> {
         if self.hints_in(self.config.ring.partition_of(key.token())) {
             return Some(Objection::Hint);
         }
