@@ -9,14 +9,13 @@
 //! Rejected: letting each request load and store on its own. Two writes of one key in one burst would both start from the old
 //! record, and the second store would silently undo the first.
 
-use super::StoreTicket;
 use super::exchange::{RowWaiter, RowWork};
 use super::heal::{HealWaiter, HealWork};
 use super::hints::{HintChange, HintWork};
 use super::memory::Boot;
 use super::settle::Order;
 use super::stored::Stored;
-use super::{LoadId, OpId};
+use super::{LoadId, OpId, StoreTicket, SyncWanted};
 use crate::message::{Held, Refusal};
 use crate::place::Place;
 use crate::tree::LeafId;
@@ -114,6 +113,17 @@ pub(super) enum Waiter {
     OwnNoted(Boot),
 }
 
+impl Waiter {
+    /// Whether a client waits, here or behind another coordinator, or a node that wants to be let in. Healing can share a sync with those.
+    fn is_urgent(&self) -> bool {
+        match self {
+            Waiter::LocalAck(_) | Waiter::LocalRead(..) | Waiter::MergeAck(..) | Waiter::FetchAnswer(..) => true,
+            Waiter::PeerNoted(_) | Waiter::OwnNoted(_) => true,
+            Waiter::HandoffAck(..) | Waiter::Exchange(_) | Waiter::Heal(_) | Waiter::Leaves(_) => false,
+        }
+    }
+}
+
 /// One row in memory.
 #[derive(Debug, Default)]
 pub(super) struct Slot {
@@ -136,8 +146,8 @@ pub(super) struct Slots {
     syncing: VecDeque<Syncing>,
     next_load: u64,
     next_ticket: u64,
-    /// The newest store that somebody waits for.
-    wanted: StoreTicket,
+    /// The newest stores that somebody waits for.
+    wanted: SyncWanted,
     /// Work that waits for loads, and waiters for stores.
     queued: usize,
 }
@@ -274,13 +284,15 @@ impl Slots {
 
     /// Lets waiters wait for a store. Gives them back if the store is durable already.
     pub(super) fn wait(&mut self, ticket: StoreTicket, waiters: Vec<Waiter>) -> Option<Vec<Waiter>> {
-        let count = waiters.len();
+        let (count, is_urgent) = (waiters.len(), waiters.iter().any(Waiter::is_urgent));
         match self.entry(ticket) {
             Some(entry) => {
                 entry.waiters.extend(waiters);
                 self.queued += count;
-                if count > 0 {
-                    self.wanted = self.wanted.max(ticket);
+                match is_urgent {
+                    true => self.wanted.now = self.wanted.now.max(ticket),
+                    false if count > 0 => self.wanted.soon = self.wanted.soon.max(ticket),
+                    false => {}
                 }
                 None
             }
@@ -288,17 +300,18 @@ impl Slots {
         }
     }
 
-    /// The newest store that somebody waits for. When half of `max` rows are in memory that is the newest of all: only a sync lets them go.
-    pub(super) fn wanted(&self, max: usize) -> StoreTicket {
-        match self.slots.len() >= max.div_ceil(2) {
-            true => StoreTicket(self.next_ticket),
-            false => self.wanted,
+    /// The newest stores that somebody waits for. When half of `max` rows are in memory all are wanted: only a sync lets them go.
+    pub(super) fn wanted(&self, max: usize) -> SyncWanted {
+        let mut wanted = self.wanted;
+        if self.slots.len() >= max.div_ceil(2) {
+            wanted.soon = StoreTicket(self.next_ticket);
         }
+        wanted
     }
 
     /// All that was stored so far is to be synced soon.
     pub(super) fn want_all(&mut self) {
-        self.wanted = StoreTicket(self.next_ticket);
+        self.wanted.soon = StoreTicket(self.next_ticket);
     }
 
     /// The next store that is durable now that all up to `upto` are. Its slot leaves memory if that was the last.

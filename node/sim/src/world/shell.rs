@@ -18,6 +18,9 @@ use quorate_core::message::{Message, PEER_FRAME_BYTES_MAX, PeerMessage};
 use quorate_core::place::Place;
 use quorate_core::time::Instant;
 
+/// How long healing waits for a sync that it shares with a client's write.
+const SHARE_MS: u64 = 4;
+
 /// What one input caused, until it is all carried out.
 #[derive(Default)]
 struct Burst {
@@ -241,18 +244,23 @@ impl World {
         self.feed(at, input);
     }
 
-    /// Begins a sync if somebody waits for one. What nobody waits for is synced with it, or after the flush interval.
+    /// Begins a sync if a client waits for one. What healing waits for is synced with it or a little later, the rest after the flush interval.
     fn begin_sync(&mut self, at: NodeNo) {
         let node = &mut self.nodes[at];
         let wanted = node.engine.as_ref().map(Engine::sync_wanted).unwrap_or_default();
-        let flush_ms = self.plan.options.disk.flush_ms;
-        if flush_ms == 0 || node.disk.lacks(wanted) {
+        let flush_ms = u64::from(self.plan.options.disk.flush_ms);
+        if flush_ms == 0 || node.disk.lacks(wanted.now) {
             return self.sync_now(at);
         }
-        if node.disk.is_dirty() && node.flush_at.is_none() {
-            let (at_us, life) = (self.now + micros(flush_ms.into()), node.life());
-            node.flush_at = Some(at_us);
-            self.queue.push(at_us, Event::Flush { node: at, life });
+        let wait_ms = match node.disk.lacks(wanted.soon) {
+            true => SHARE_MS.min(flush_ms),
+            false => flush_ms,
+        };
+        let flush_at = self.now + micros(wait_ms);
+        if node.disk.is_dirty() && node.flush_at.is_none_or(|at| flush_at < at) {
+            node.flush_at = Some(flush_at);
+            let life = node.life();
+            self.queue.push(flush_at, Event::Flush { node: at, life });
         }
     }
 

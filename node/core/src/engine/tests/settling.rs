@@ -139,12 +139,12 @@ fn a_hint_is_gone_when_its_removal_is_durable_and_that_is_asked_for() {
         .for_each(|node| cluster.connect(node, owners[2]));
     cluster.advance(Duration::from_secs(5));
     assert_eq!(cluster.engines[fallback].hints(), [], "it went home");
-    let wanted = cluster.engines[fallback].sync_wanted();
+    let wanted = cluster.engines[fallback].sync_wanted().soon;
     written(cluster.ask(owners[0], delete(2, Some(&context))));
     cluster.advance(2 * PROOF);
     assert_eq!(reaped(&cluster), 0, "a power cut would bring the hint back");
     assert_eq!(objection(&cluster, owners[0]), Some((fallback, Objection::Hint)));
-    assert!(cluster.engines[fallback].sync_wanted() > wanted);
+    assert!(cluster.engines[fallback].sync_wanted().soon > wanted);
     cluster.release_syncs(fallback);
     cluster.advance(4 * PROOF);
     assert_eq!(reaped(&cluster), 3);
