@@ -93,8 +93,21 @@ impl Engine {
         if self.slots.are_full(self.config.limits.slots_max) {
             return self.overflow(key, target);
         }
-        let work = record.map_or(HintWork::Refer, HintWork::Keep);
-        self.with_place(now, Place::Hint(target, key.clone()), Work::Hint(work));
+        match record {
+            Some(record) => self.with_place(
+                now,
+                Place::Hint(target, key.clone()),
+                Work::Hint(HintWork::Keep(record)),
+            ),
+            None => self.refer(now, key, target),
+        }
+    }
+
+    /// Keeps a reference for another owner. A delivery of the same reference that is under way may have left without what this one is about. That is said
+    /// now, since its answer may come, and remove the row, before the row is loaded for this one.
+    fn refer(&mut self, now: Instant, key: &Key, target: NodeId) {
+        self.handoffs.again(self.config.ring.index_of(target), key);
+        self.with_place(now, Place::Hint(target, key.clone()), Work::Hint(HintWork::Refer));
     }
 
     /// There is no room for a hint. An owner notes the partition instead; others have no tree of it to compare, and its owners do that in time.
@@ -121,7 +134,7 @@ impl Engine {
         } else if is_owner(Some(self.me)) {
             // Whoever asked has another ring, or is slow to notice who owns what. The record is at home here.
             if target != self.config.me && self.config.limits.hints {
-                self.with_place(now, Place::Hint(target, key.clone()), Work::Hint(HintWork::Refer));
+                self.refer(now, &key, target);
             }
             let sync = true;
             return self.with_slot(now, &key, Work::Merge { from, id, record, sync });
@@ -161,7 +174,7 @@ impl Engine {
         match (work, place) {
             (HintWork::Refer, Place::Hint(target, key)) => {
                 if stored.since_ms().is_some() {
-                    self.handoffs.again(self.config.ring.index_of(*target), key);
+                    // The row stands for all that this node has.
                 } else if self.has_room(key, 0) {
                     stored.keep(self.wall_ms(now));
                 } else {

@@ -178,6 +178,29 @@ fn a_hint_that_was_made_again_while_it_was_under_way_is_delivered_again() {
 }
 
 #[test]
+fn a_hint_that_is_to_be_made_again_stays_though_an_older_delivery_is_answered_before_its_row_is_loaded() {
+    let mut cluster = Cluster::new(3);
+    cluster.isolate(2);
+    written(cluster.ask(0, put(1, "a", None)));
+    cluster.disks[2].holds_loads = true;
+    come_back(&mut cluster, 2);
+    assert_eq!(cluster.sent_to(0, is_handoff), [2]);
+    // Another write does not get through, and the row is being loaded when the delivery is answered.
+    cluster.hold(0, 2);
+    written(cluster.ask(0, put(2, "b", None)));
+    cluster.disks[0].holds_loads = true;
+    cluster.advance(Duration::from_millis(100));
+    cluster.release_loads(2);
+    cluster.release_loads(0);
+    assert_eq!(texts(&cluster.record(2)), ["a"]);
+    assert_eq!(cluster.hinted(0), [2]);
+    cluster.lose(0, 2);
+    cluster.advance(Duration::from_secs(1));
+    assert_eq!(texts(&cluster.record(2)), ["a", "b"]);
+    assert!(cluster.hinted(0).is_empty());
+}
+
+#[test]
 fn a_hint_that_grew_while_it_was_under_way_is_delivered_again() {
     let mut cluster = Cluster::new(5);
     let (owners, fallbacks) = cluster.owners_and_fallbacks();
