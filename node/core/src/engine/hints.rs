@@ -12,6 +12,7 @@
 //! delivering them replays all of its history.
 
 use super::Engine;
+use super::background::Task;
 mod kept;
 
 use super::slots::{Change, Waiter, Work};
@@ -283,7 +284,7 @@ impl Engine {
             ..change
         });
         if after > 0 && refers {
-            self.hints.unmarked.insert((target, partition));
+            self.undo_mark(now, target, partition);
         }
         self.hints.removal_ends(change);
         if after == 0 {
@@ -291,14 +292,21 @@ impl Engine {
         }
     }
 
-    /// A note that a partition is dirty was refused.
-    pub(super) fn undo_mark(&mut self, target: NodeId, partition: PartitionId) {
+    /// A note that a partition is dirty was refused. It is made again when the disk may take stores again, also if nothing else is stored by then.
+    pub(super) fn undo_mark(&mut self, now: Instant, target: NodeId, partition: PartitionId) {
         self.hints.unmarked.insert((target, partition));
+        self.background.wake(self.gate.opens_at(now), Task::NoteMissed);
     }
 
     /// Notes what the disk would not take, when it takes something again.
     pub(super) fn note_unmarked(&mut self, now: Instant) {
-        if !self.hints.unmarked.is_empty() && !self.gate.is_closed(now) {
+        if self.hints.unmarked.is_empty() {
+            return;
+        }
+        if self.gate.is_closed(now) {
+            self.background.wake(self.gate.opens_at(now), Task::NoteMissed);
+        } else {
+            self.background.cancel(Task::NoteMissed);
             for (target, partition) in std::mem::take(&mut self.hints.unmarked) {
                 self.mark_dirty_again(target, partition);
             }

@@ -243,7 +243,7 @@ impl Engine {
             None => {}
         }
         if let Place::Dirty(node, partition) = failed.place {
-            self.undo_mark(node, partition);
+            self.undo_mark(now, node, partition);
         }
         if let Some(key) = failed.place.key().filter(|_| failed.minted) {
             self.vnodes.retire(self.config.ring.partition_of(key.token()));
