@@ -133,9 +133,33 @@ impl Hints {
         }
         if entry.count == 0 {
             let left = std::mem::take(&mut entry.bytes);
-            self.bytes -= left;
+            self.bytes = self.bytes.saturating_sub(left);
             self.targets.remove(&target);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_that_were_counted_with_more_or_less_than_they_are_removed_with_leave_nothing_behind() {
+        let [damaged, other] = [1, 2].map(|id| NodeId([id; 16]));
+        let change = |target, before, after| HintChange {
+            target,
+            partition: PartitionId(0),
+            before,
+            after,
+            since_ms: 0,
+            refers: false,
+        };
+        let mut hints = Hints::default();
+        hints.change(change(damaged, 0, 1));
+        hints.change(change(other, 0, 10));
+        hints.change(change(damaged, 15, 0));
+        hints.change(change(other, 8, 0));
+        assert_eq!((hints.bytes, hints.targets.len()), (0, 0));
     }
 }
 
