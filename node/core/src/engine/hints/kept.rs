@@ -139,6 +139,14 @@ impl Hints {
     }
 }
 
+/// What a row is counted with; nothing for one that is not there.
+pub(super) fn row_bytes(key: &Key, payload: usize) -> u64 {
+    match payload {
+        0 => 0,
+        _ => key.encoded().len() as u64 + payload as u64 + ROW_BYTES,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,13 +168,5 @@ mod tests {
         hints.change(change(damaged, 15, 0));
         hints.change(change(other, 8, 0));
         assert_eq!((hints.bytes, hints.targets.len()), (0, 0));
-    }
-}
-
-/// What a row is counted with; nothing for one that is not there.
-pub(super) fn row_bytes(key: &Key, payload: usize) -> u64 {
-    match payload {
-        0 => 0,
-        _ => key.encoded().len() as u64 + payload as u64 + ROW_BYTES,
     }
 }
