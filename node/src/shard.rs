@@ -525,16 +525,18 @@ impl Inner {
         }
     }
 
-    /// Buckets of relaxed durability acknowledge what the system has, and not only this process.
-    fn hand_over(&self, stores: &[(StoreTicket, Place)]) {
+    /// Buckets of relaxed durability acknowledge what the system has, and not only this process; and nothing before that.
+    fn hand_over(&mut self, stores: &[(StoreTicket, Place)], last: StoreTicket) {
         let buckets = &self.engine.config().buckets;
         let is_relaxed = |key: &Key| buckets.of(key.bucket()).durability == Durability::Relaxed;
-        if stores.iter().any(|(_, place)| place.key().is_some_and(is_relaxed))
-            && let Err(error) = self.storage.hand_over()
-        {
+        if !stores.iter().any(|(_, place)| place.key().is_some_and(is_relaxed)) {
+            return;
+        }
+        if let Err(error) = self.storage.hand_over() {
             tracing::error!(%error, "stopping at once: what was acknowledged last may be lost");
             std::process::abort();
         }
+        self.engine.handle(self.now(), Input::Applied(last));
     }
 
     /// Applies the stores of this burst.
@@ -545,7 +547,7 @@ impl Inner {
             self.batch.put(Column::Leaf, token, &[n], &sum.to_le_bytes());
         }
         match self.storage.apply(&mut self.batch) {
-            Ok(()) => self.hand_over(&stores),
+            Ok(()) => self.hand_over(&stores, last),
             Err(error) if error.is_certainly_not_applied() => {
                 tracing::warn!(%error, stores = stores.len(), "the disk takes no writes now");
                 self.batch.clear();

@@ -123,6 +123,9 @@ pub enum Input {
         /// What it found. An error says that the range cannot be read now, or not at all: nothing of it is known.
         result: Result<ScanPage, LoadFailed>,
     },
+    /// Every store up to this one, but for those that were refused, is applied and handed to the system: it survives the end of the process, if
+    /// not a power cut. Buckets of relaxed durability wait for this; it may be left out for batches without a record of one.
+    Applied(StoreTicket),
     /// Every store up to this one is on disk and survives a power cut, but for those that were refused.
     Durable(StoreTicket),
     /// This store was refused (disk full, write stall) and nothing of it is on disk, nor will be. If the disk failed in any

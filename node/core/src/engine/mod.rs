@@ -39,6 +39,7 @@ mod restore;
 mod rules;
 mod scrub;
 mod settle;
+mod sizes;
 mod slots;
 mod stored;
 mod tally;
@@ -139,6 +140,9 @@ pub struct Limits {
     pub repairs_per_second: u32,
     /// Whether owners compare their trees.
     pub exchange: bool,
+    /// Whether trees are kept at all. For measuring what that costs: without them nothing is compared, not even to rebuild, and the shell has to
+    /// hand in trees made of all records at the next start that keeps them.
+    pub trees: bool,
     /// Every pair of owners compares every tree that they share about this often.
     pub exchange_every: Duration,
     /// Between the two rounds of the proof that a record can be settled. Three quarters of it are longer than a connection's idle timeout, so
@@ -168,6 +172,7 @@ impl Default for Limits {
             handoff_window: 64,
             repairs_per_second: 1000,
             exchange: true,
+            trees: true,
             exchange_every: Duration::from_secs(300),
             settle_after: Duration::from_secs(8),
             settle_age: Duration::from_secs(60),
@@ -375,6 +380,7 @@ impl Engine {
                 }
             }
             Input::Scanned { scan, result } => self.scanned(now, scan, result),
+            Input::Applied(upto) => self.applied(now, upto),
             Input::Durable(upto) => {
                 self.gate.durable(upto);
                 self.note_unmarked(now);
