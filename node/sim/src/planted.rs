@@ -79,6 +79,12 @@ pub const BUGS: &[Bug] = {
             &[P1, P2],
             50,
         ),
+        bug(
+            23,
+            "a hint is counted as gone before its removal is synced",
+            &[P4],
+            2000,
+        ),
     ]
 };
 

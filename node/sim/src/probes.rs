@@ -64,6 +64,7 @@ probes! {
     DeleteAcked => "delete acknowledged",
     BlindReplace => "blind write in a bucket that replaces",
     SharedSync => "one sync for several stores",
+    LazySync => "a sync of what nobody waited for",
     RolledBack => "node came back over an older copy of its disk",
     SetAside => "corrupt record set aside",
     HealedRecord => "lost record read again from other owners",

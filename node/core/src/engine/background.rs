@@ -27,6 +27,8 @@ pub(super) enum Task {
     Scrub,
     /// Stores the node's own note again.
     NoteOwn,
+    /// Stores notes of what peers have missed again.
+    NoteMissed,
 }
 
 /// Who reads rows.
@@ -116,6 +118,7 @@ impl Engine {
                 Task::Heal => self.run_heals(now),
                 Task::Scrub => self.run_scrub(now),
                 Task::NoteOwn => self.note_rebuilt(),
+                Task::NoteMissed => self.note_unmarked(now),
             }
         }
     }

@@ -82,7 +82,7 @@ use rebuild::Rebuild;
 use repair::Repairs;
 use scrub::Scrub;
 use settle::Settling;
-use slots::{Slots, Work};
+use slots::{Change, Slots, Work};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -385,6 +385,9 @@ impl Engine {
                 self.gate.durable(upto);
                 self.note_unmarked(now);
                 while let Some(done) = self.slots.next_durable(upto) {
+                    if let Some(Change::Hint(change)) = done.change() {
+                        self.hints.removal_ends(change);
+                    }
                     self.tell(now, done.waiters, Ok(Durability::Durable));
                 }
             }
@@ -426,7 +429,7 @@ impl Engine {
 
     /// The newest stores that something waits to be durable. Others may be synced at leisure.
     pub fn sync_wanted(&self) -> SyncWanted {
-        self.slots.wanted()
+        self.slots.wanted(self.config.limits.slots_max)
     }
 
     /// The leaves that have changed since this was last asked: first token, n, hash. They belong into the batch of the stores that came out

@@ -167,6 +167,9 @@ pub struct DiskRates {
     pub sync_us: u32,
     /// Syncs that take twenty times as long.
     pub slow_sync_pm: u16,
+    /// Until stores are synced that nobody waits for. Zero: like all others.
+    #[serde(default)]
+    pub flush_ms: u32,
 }
 
 impl Options {
@@ -208,6 +211,7 @@ impl Options {
                 read_us: 200,
                 sync_us: 1_000,
                 slow_sync_pm: 0,
+                flush_ms: 0,
             },
             lost_replies_pm: 0,
             forgets: false,

@@ -114,6 +114,16 @@ impl Disk {
         })
     }
 
+    /// Whether a store that was carried out is in no sync that has ended or is running.
+    pub(crate) fn lacks(&self, ticket: StoreTicket) -> bool {
+        self.taken < ticket
+    }
+
+    /// Whether any is.
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.lacks(self.newest)
+    }
+
     /// Begins a sync if none is running and there is something to sync. Returns how many batches it takes in.
     pub(crate) fn begin_sync(&mut self) -> usize {
         if self.running.is_some() || self.taken == self.newest {

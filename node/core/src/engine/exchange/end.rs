@@ -43,6 +43,8 @@ impl Engine {
         if end == End::Done && ended.skipped + ended.failed == 0 {
             self.note_healed(peer, tree, session.marks);
             self.exchanged(now, peer, tree, session.peer_was_rebuilding);
+        } else if end != End::Busy {
+            self.source_failed(peer, tree);
         }
         self.reschedule(now, &session, end);
     }

@@ -130,6 +130,14 @@ impl Handoffs {
             .for_each(|sent| sent.again = true);
     }
 
+    /// Whether a record of the key is under way to its owner.
+    pub(in crate::engine) fn may_hold(&self, key: &Key) -> bool {
+        let passes = self.homes.values().filter_map(|home| home.pass.as_ref());
+        passes
+            .flat_map(|pass| pass.under_way.values())
+            .any(|sent| sent.key == *key)
+    }
+
     pub(super) fn pass(&mut self, node: NodeIndex) -> Option<&mut Pass> {
         self.homes.get_mut(&node)?.pass.as_mut()
     }
