@@ -79,6 +79,12 @@ pub const BUGS: &[Bug] = {
             &[P1, P2],
             50,
         ),
+        bug(
+            25,
+            "ids of writes that were sent again are forgotten like others",
+            &[P11, P4],
+            500,
+        ),
     ]
 };
 

@@ -296,6 +296,7 @@ impl World {
             .collect();
         let mut facts = Facts {
             options: &self.plan.options,
+            resent: self.truth.resent(),
             history: &self.history,
             state: first,
             converged_at: first.at,
