@@ -85,6 +85,12 @@ pub const BUGS: &[Bug] = {
             &[P4],
             2000,
         ),
+        bug(
+            25,
+            "ids of writes that were sent again are forgotten like others",
+            &[P11, P4],
+            500,
+        ),
     ]
 };
 

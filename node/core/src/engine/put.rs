@@ -141,7 +141,7 @@ impl Engine {
             return Err(Failure::not_applied(Code::ContextRequired, detail));
         }
         let write = WriteId {
-            request,
+            request: if retry { request.again() } else { request },
             payload: content.payload_hash(),
             basis: seen.as_ref().map_or(0, Seen::basis),
         };

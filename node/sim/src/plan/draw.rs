@@ -47,7 +47,7 @@ fn options(rng: &mut Stream) -> Options {
         partition_bits: [0, 1, 2, 3, 4, 5, 6][rng.weighted(&[6, 6, 6, 4, 2, 1, 1])],
         horizon_ms: horizon(rng),
         keys: (0..keys).map(|index| key(rng, buckets.len(), index)).collect(),
-        clients: (0..rng.range(1, 10)).map(|_| client(rng)).collect(),
+        clients: (0..rng.range(1, 10)).map(|index| client(rng, index)).collect(),
         limits: limits(rng),
         network: network(rng),
         disk: disk(rng),
@@ -156,7 +156,7 @@ fn key(rng: &mut Stream, buckets: usize, index: u64) -> KeyPlan {
     }
 }
 
-fn client(rng: &mut Stream) -> ClientPlan {
+fn client(rng: &mut Stream, index: u64) -> ClientPlan {
     let skew = if rng.chance(400) {
         rng.below(7_200_000) as i64 - 3_600_000
     } else {
@@ -165,6 +165,7 @@ fn client(rng: &mut Stream) -> ClientPlan {
     ClientPlan {
         skew_ms: skew,
         is_session: rng.chance(200),
+        has_keys: index % 2 == 1,
     }
 }
 

@@ -83,6 +83,9 @@ pub struct ClientPlan {
     /// Whether it gives what it has seen with each request, and so never sees less.
     #[serde(default)]
     pub is_session: bool,
+    /// Whether its request ids say from the first try on that a write may be sent again, as those of an `Idempotency-Key` do.
+    #[serde(default)]
+    pub has_keys: bool,
 }
 
 /// What nodes do of their own accord.

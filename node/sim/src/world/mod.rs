@@ -298,6 +298,7 @@ impl World {
         self.count_cut(first);
         let mut facts = Facts {
             options: &self.plan.options,
+            resent: self.truth.resent(),
             history: &self.history,
             state: first,
             converged_at: first.at,

@@ -179,9 +179,6 @@ impl World {
                 }
                 self.truth.stored(self.now, at, ticket, change);
             }
-            if let Some(engine) = &mut node.engine {
-                engine.handle(Instant(self.now + node.origin), Input::Applied(newest));
-            }
             self.take_truths();
             let relaxes = self.relaxes();
             let node = &mut self.nodes[at];
