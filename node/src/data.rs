@@ -54,7 +54,8 @@ pub(crate) fn open(config: &mut NodeConfig) -> Result<(Arc<RocksStorage>, Engine
     for (token, n, sum) in engine.take_leaves() {
         batch.put(Column::Leaf, token, &[n], &sum.to_le_bytes());
     }
-    storage.apply(&mut batch)?;
+    // Also on a disk that is nearly full: a node that takes no writes still serves reads, and takes writes again when there is space.
+    storage.apply_in_reserve(&mut batch)?;
     storage.sync()?;
     Ok((Arc::new(storage), engine))
 }
@@ -340,6 +341,19 @@ mod tests {
         let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let aside = names.filter(|name| name.starts_with("aside-"));
         assert_eq!(aside.count(), 2);
+    }
+
+    #[test]
+    fn a_node_starts_on_a_disk_below_the_watermark_and_only_other_writes_are_refused() {
+        let (_dir, mut config) = node();
+        config.limits.disk_reserve_mib = u64::MAX >> 20;
+        assert_eq!([generation(&config), generation(&config)], [1, 2]);
+        let (storage, _) = open(&mut config.clone()).unwrap();
+        let mut batch = Batch::new();
+        batch.put_record(1, b"key", &[0]);
+        assert!(storage.apply(&mut batch).is_err_and(|error| error.is_certainly_not_applied()));
+        storage.set_reserve_bytes(0);
+        storage.apply(&mut batch).unwrap();
     }
 
     #[test]

@@ -563,14 +563,20 @@ impl Inner {
         }
     }
 
-    /// Applies the stores of this burst.
+    /// Applies the stores of this burst. Notes of who is who are stored also where the disk is nearly full: without them this node and its peers do
+    /// not talk to each other, and it could not even be read from.
     fn apply(&mut self) {
         let mut stores = std::mem::take(&mut self.stores);
         let last = stores.last().expect("apply is called with stores").0;
         for (token, n, sum) in self.engine.take_leaves() {
             self.batch.put(Column::Leaf, token, &[n], &sum.to_le_bytes());
         }
-        match self.storage.apply(&mut self.batch) {
+        let is_worth_the_reserve = |place: &Place| matches!(place, Place::Own | Place::Peer(_));
+        let applied = match stores.iter().all(|(_, place)| is_worth_the_reserve(place)) {
+            true => self.storage.apply_in_reserve(&mut self.batch),
+            false => self.storage.apply(&mut self.batch),
+        };
+        match applied {
             Ok(()) => self.hand_over(&stores, last),
             Err(error) if error.is_certainly_not_applied() => {
                 tracing::warn!(%error, stores = stores.len(), "the disk takes no writes now");

@@ -102,6 +102,32 @@ impl RocksStorage {
         self.space.set_reserve(reserve_bytes);
     }
 
+    /// The same as [`apply`](Storage::apply) for what is worth the reserve: a few small rows without which the node is of no use. They are written
+    /// also where other writes are refused for the disk's sake.
+    ///
+    /// # Errors
+    /// As for `apply`, but for that refusal.
+    pub fn apply_in_reserve(&self, batch: &mut Batch) -> Result<(), StorageError> {
+        self.check_running()?;
+        self.write(batch)
+    }
+
+    fn write(&self, batch: &mut Batch) -> Result<(), StorageError> {
+        let mut writes = WriteBatch::with_capacity_bytes(batch.size_bytes() + 16 * batch.len());
+        batch.resolve(
+            |row| Ok(self.stored(row)?.map(|stored| stored.to_vec())),
+            |write| match write.stored {
+                Some(stored) => writes.put(&write.row, &stored),
+                None => writes.delete(&write.row),
+            },
+        )?;
+        self.db
+            .write_opt(writes, &self.writes)
+            .map_err(|error| self.write_error(&error))?;
+        batch.clear();
+        Ok(())
+    }
+
     /// Hands everything that was applied to the system, in one write: a crash of this process takes none of it back any more, a
     /// crash of the system may. For whoever acknowledges before [`sync`](Storage::sync).
     ///
@@ -204,19 +230,7 @@ impl Storage for RocksStorage {
             return Ok(());
         }
         self.space.refuse_if_low()?;
-        let mut writes = WriteBatch::with_capacity_bytes(batch.size_bytes() + 16 * batch.len());
-        batch.resolve(
-            |row| Ok(self.stored(row)?.map(|stored| stored.to_vec())),
-            |write| match write.stored {
-                Some(stored) => writes.put(&write.row, &stored),
-                None => writes.delete(&write.row),
-            },
-        )?;
-        self.db
-            .write_opt(writes, &self.writes)
-            .map_err(|error| self.write_error(&error))?;
-        batch.clear();
-        Ok(())
+        self.write(batch)
     }
 
     fn sync(&self) -> Result<(), StorageError> {
