@@ -351,7 +351,11 @@ mod tests {
         let (storage, _) = open(&mut config.clone()).unwrap();
         let mut batch = Batch::new();
         batch.put_record(1, b"key", &[0]);
-        assert!(storage.apply(&mut batch).is_err_and(|error| error.is_certainly_not_applied()));
+        assert!(
+            storage
+                .apply(&mut batch)
+                .is_err_and(|error| error.is_certainly_not_applied())
+        );
         storage.set_reserve_bytes(0);
         storage.apply(&mut batch).unwrap();
     }

@@ -4,7 +4,7 @@
 //! reaches another. Rejected: a colour for each node, which leaves it to the reader to find out whether a key can be written.
 
 use super::output::harmless;
-use super::survey::{Report, Survey};
+use super::survey::{Report, Request, Survey};
 use serde::Serialize;
 
 /// How it looks in one word.
@@ -46,7 +46,8 @@ impl Health {
         }
         sentences.extend(rebuilding(survey));
         sentences.extend(slow(survey));
-        let state = match (facts.without + facts.scattered, sentences.len()) {
+        let without = facts.without(Request::Read) + facts.without(Request::Write);
+        let state = match (without + facts.scattered, sentences.len()) {
             (1.., _) => State::Unavailable,
             (0, 1) if facts.silent.is_empty() => State::Healthy,
             _ => State::Degraded,
@@ -64,10 +65,8 @@ struct Facts<'a> {
     majority: u8,
     /// Who does not answer.
     silent: Vec<&'a str>,
-    /// For each partition, owners that answer.
-    owners_up: Vec<u8>,
-    /// Partitions with too few of them.
-    without: usize,
+    /// For each partition, owners that count in reads, and owners that count in writes.
+    owners_up: [Vec<u8>; 2],
     /// Partitions with enough of them, none of which reaches enough others.
     scattered: usize,
 }
@@ -75,40 +74,38 @@ struct Facts<'a> {
 impl Facts<'_> {
     fn of(survey: &Survey) -> Facts<'_> {
         let majority = survey.n_wanted() / 2 + 1;
-        let owners_up = survey.owners_up();
         Facts {
             survey,
             n: survey.n(),
             majority,
             silent: survey.silent(),
-            without: owners_up.iter().filter(|up| **up < majority).count(),
             scattered: survey.scattered(majority),
-            owners_up,
+            owners_up: [Request::Read, Request::Write].map(|what| survey.owners_up(what)),
         }
+    }
+
+    /// Partitions with too few owners for a majority.
+    fn without(&self, what: Request) -> usize {
+        let owners_up = &self.owners_up[what as usize];
+        owners_up.iter().filter(|up| **up < self.majority).count()
     }
 
     /// Who answers, and what that is worth.
     fn up(&self) -> String {
-        let (n, all, partitions) = (self.n, self.survey.views.len(), self.owners_up.len());
-        let (majority, without) = (self.majority, self.without);
-        let answering = format!("{} of {all} nodes answer", all - self.silent.len());
-        if self.silent.is_empty() {
-            return match without {
-                0 => format!("{answering}; every partition has {n} of {n} owners up."),
-                _ => format!(
-                    "{answering}; they are too few for a majority of n = {}.",
-                    self.survey.n_wanted()
-                ),
-            };
+        let (n, all, wanted) = (self.n, self.survey.views.len(), self.survey.n_wanted());
+        let mut answering = format!("{} of {all} nodes answer", all - self.silent.len());
+        if !self.silent.is_empty() {
+            answering.push_str(&format!(" ({} not)", do_not(&self.silent)));
+        } else if n < self.majority {
+            return format!("{answering}; they are too few for a majority of n = {wanted}.");
         }
-        let answering = format!("{answering} ({} not)", do_not(&self.silent));
-        if without > 0 {
-            return format!(
-                "{answering}; {without} of {partitions} partitions have fewer than {majority} of {n} owners up: reads and writes with a \
-                 majority fail there until enough of their owners are back."
-            );
+        if let Some(lack) = self.lack() {
+            return format!("{answering}; {lack}");
         }
-        let fewest = self.owners_up.iter().copied().min().unwrap_or(0);
+        let fewest = self.owners_up.iter().flatten().copied().min().unwrap_or(0);
+        if fewest == n {
+            return format!("{answering}; every partition has {n} of {n} owners up.");
+        }
         let effect = match self.scattered {
             0 => ", so reads and writes with a majority succeed",
             _ => "",
@@ -116,8 +113,31 @@ impl Facts<'_> {
         format!("{answering}; every partition has at least {fewest} of {n} owners up{effect}.")
     }
 
+    /// Where there are too few owners, and what fails for that.
+    fn lack(&self) -> Option<String> {
+        let (n, partitions, majority) = (self.n, self.owners_up[0].len(), self.majority);
+        let (reads, writes) = (self.without(Request::Read), self.without(Request::Write));
+        let (without, which, what) = match (reads, writes) {
+            (0, 0) => return None,
+            (reads, writes) if reads == writes => (reads, "up", "reads and writes"),
+            (reads, writes) if reads > writes => (reads, "up that know what they hold", "reads"),
+            (_, writes) => (writes, "up that take writes", "writes"),
+        };
+        let others = match (what, reads, writes) {
+            ("reads", _, 0) => "; writes succeed".to_owned(),
+            ("writes", 0, _) => "; reads succeed".to_owned(),
+            ("reads", ..) => format!("; writes do in {writes}"),
+            ("writes", ..) => format!("; reads do in {reads}"),
+            _ => String::new(),
+        };
+        Some(format!(
+            "{without} of {partitions} partitions have fewer than {majority} of {n} owners {which}: {what} with a majority fail there until \
+             enough of their owners are back{others}."
+        ))
+    }
+
     fn scattered(&self) -> Option<String> {
-        let (scattered, partitions) = (self.scattered, self.owners_up.len());
+        let (scattered, partitions) = (self.scattered, self.owners_up[0].len());
         (scattered > 0).then(|| {
             format!(
                 "In {scattered} of {partitions} partitions no owner reaches a majority: reads and writes with a majority fail there until \
@@ -144,7 +164,8 @@ impl Facts<'_> {
                 self.n
             );
         }
-        let others = match self.scattered + self.without {
+        let without = self.without(Request::Read) + self.without(Request::Write);
+        let others = match self.scattered + without {
             0 => "; the other owners of each key can",
             _ => "",
         };
@@ -154,13 +175,11 @@ impl Facts<'_> {
 
 /// Nodes that have lost their memory and do not count until they have read it again.
 fn rebuilding(survey: &Survey) -> impl Iterator<Item = String> {
-    let reports = survey
-        .reports()
-        .filter(|(_, report)| report.healing.rebuilding.partitions > 0);
+    let reports = survey.reports().filter(|(_, report)| report.rebuilds());
     reports.map(|(node, report)| {
         let rebuilding = &report.healing.rebuilding;
         format!(
-            "{node} has lost its data and is rebuilding {}/{} partitions from the other owners; it does not count in them until then.",
+            "{node} has lost its data and is rebuilding {}/{} partitions from the other owners; until then it answers no reads.",
             rebuilding.partitions, rebuilding.of
         )
     })
@@ -276,6 +295,33 @@ mod tests {
                 "2 partitions have to be compared (quorate repair --watch)."
             ]
         );
+    }
+
+    #[test]
+    fn a_node_that_rebuilds_is_no_owner_that_is_up() {
+        let rebuilding = |down: &[&str], nodes: &[usize]| {
+            let mut survey = three(down, &[]);
+            for node in nodes {
+                if let Ok(report) = &mut survey.views[*node].answer {
+                    report.healing.rebuilding.partitions = 8;
+                }
+            }
+            Health::of(&survey)
+        };
+        let one = rebuilding(&[], &[1]);
+        assert_eq!(one.state, State::Degraded);
+        assert_eq!(
+            one.sentences[0],
+            "3 of 3 nodes answer; every partition has at least 2 of 3 owners up, so reads and writes with a majority succeed."
+        );
+        let and_one_down = rebuilding(&["n1"], &[1]);
+        assert_eq!(and_one_down.state, State::Unavailable);
+        assert_eq!(
+            and_one_down.sentences[0],
+            "2 of 3 nodes answer (n1 does not); 8 of 8 partitions have fewer than 2 of 3 owners up that know what they hold: reads with a \
+             majority fail there until enough of their owners are back; writes succeed."
+        );
+        assert_eq!(rebuilding(&[], &[1, 2]).state, State::Unavailable);
     }
 
     #[test]

@@ -39,6 +39,30 @@ pub(crate) struct Report {
     pub(crate) healing: HealingStatus,
 }
 
+/// What is asked of an owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// What it holds.
+    Read,
+    /// To store something.
+    Write,
+}
+
+impl Report {
+    /// Whether the node has lost its memory and is reading it again.
+    pub(crate) fn rebuilds(&self) -> bool {
+        self.healing.rebuilding.partitions > 0
+    }
+
+    /// Whether the node counts in reads or writes of what it owns. One that is rebuilding acknowledges writes, and answers no reads.
+    fn serves(&self, what: Request) -> bool {
+        match what {
+            Request::Read => !self.rebuilds(),
+            Request::Write => true,
+        }
+    }
+}
+
 /// How a node sees another one.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
@@ -124,9 +148,7 @@ fn by_number(name: &str) -> (&str, usize, &str) {
 impl Survey {
     /// Whether every node answers, is connected to every other, and knows what it holds.
     pub(crate) fn is_complete(&self) -> bool {
-        let is_whole = |report: &Report| {
-            report.peers.iter().all(|peer| peer.connected) && report.healing.rebuilding.partitions == 0
-        };
+        let is_whole = |report: &Report| report.peers.iter().all(|peer| peer.connected) && !report.rebuilds();
         let whole = |view: &View| view.answer.as_ref().is_ok_and(is_whole);
         self.views.iter().all(whole)
     }
@@ -194,11 +216,16 @@ impl Survey {
             .unwrap_or(self.n())
     }
 
+    /// Whether a node answers, and counts in what it holds.
+    fn is_whole(&self, node: &str) -> bool {
+        let mut reports = self.reports();
+        reports.any(|(name, report)| name == node && !report.rebuilds())
+    }
+
     /// In how many partitions no owner reaches `majority` of the owners, though so many answer us.
     pub(crate) fn scattered(&self, majority: u8) -> usize {
-        let silent = self.silent();
         let is_scattered = |owners: &Vec<&str>| {
-            let up = owners.iter().filter(|owner| !silent.contains(owner));
+            let up = owners.iter().filter(|owner| self.is_whole(owner));
             up.clone().count() >= usize::from(majority) && up.clone().all(|up| self.reached(up, owners) < majority)
         };
         self.owners().filter(is_scattered).count()
@@ -213,15 +240,16 @@ impl Survey {
         })
     }
 
-    /// How many of these a node reaches, itself included.
+    /// How many of these a node reaches, itself included; not those that are rebuilding.
     fn reached(&self, node: &str, owners: &[&str]) -> u8 {
         let view = self.views.iter().find(|view| view.member.name == node);
         let Some(report) = view.and_then(|view| view.answer.as_ref().ok()) else {
             return 0;
         };
         let is_connected = |name: &str| report.peers.iter().any(|peer| peer.connected && peer.name == name);
+        let rebuilds = |name: &str| self.reports().any(|(peer, report)| peer == name && report.rebuilds());
         let reached = owners.iter().filter(|name| **name == node || is_connected(name));
-        reached.count() as u8
+        reached.filter(|name| !rebuilds(name)).count() as u8
     }
 
     /// Why a node has no connection to a peer, as far as it knows.
@@ -231,15 +259,15 @@ impl Survey {
         peers.iter().find(|known| known.name == peer)?.last_error.as_deref()
     }
 
-    /// For each partition, how many of its owners answer.
-    pub(crate) fn owners_up(&self) -> Vec<u8> {
-        let silent = self.silent();
-        let n = self.n();
-        let is_up = |owner: &&quorate_ring::NodeIndex| !silent.contains(&self.ring.member(**owner).name.as_str());
-        self.ring
-            .partition_ids()
-            .map(|p| self.ring.owners(p, n).iter().filter(is_up).count() as u8)
-            .collect()
+    /// For each partition, how many of its owners serve this.
+    pub(crate) fn owners_up(&self, what: Request) -> Vec<u8> {
+        let serving: Vec<&str> = self
+            .reports()
+            .filter(|(_, report)| report.serves(what))
+            .map(|(node, _)| node)
+            .collect();
+        let up = |owners: Vec<&str>| owners.iter().filter(|owner| serving.contains(owner)).count() as u8;
+        self.owners().map(up).collect()
     }
 }
 
@@ -306,8 +334,14 @@ pub(crate) mod tests {
 
     #[test]
     fn owners_are_counted_per_partition() {
-        assert_eq!(three(&[], &[]).owners_up(), [3; 8]);
-        assert_eq!(three(&["n2", "n3"], &[]).owners_up(), [1; 8]);
+        assert_eq!(three(&[], &[]).owners_up(Request::Read), [3; 8]);
+        let mut survey = three(&["n2"], &[]);
+        assert_eq!(survey.owners_up(Request::Write), [2; 8]);
+        if let Ok(report) = &mut survey.views[2].answer {
+            report.healing.rebuilding.partitions = 1;
+        }
+        assert_eq!(survey.owners_up(Request::Read), [1; 8]);
+        assert_eq!(survey.owners_up(Request::Write), [2; 8]);
     }
 
     #[test]
