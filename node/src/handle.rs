@@ -67,6 +67,10 @@ pub struct StorageStatus {
     pub memtable_bytes: u64,
     /// Bytes waiting for compaction.
     pub pending_compaction_bytes: u64,
+    /// Bytes free on the disk; none if the system does not say.
+    pub free_bytes: Option<u64>,
+    /// Whether stores are refused because there is less free than the reserve.
+    pub refusing: bool,
 }
 
 /// How a node stands: for `quorate status`, `/metrics` and `/readyz`.

@@ -155,7 +155,8 @@ impl RocksStorage {
     }
 
     fn fresh_stats(&self) -> RocksStats {
-        RocksStats::read(&self.db, &self.dir.db_path(), self.space.free_bytes())
+        let is_low = self.space.check().is_some();
+        RocksStats::read(&self.db, &self.dir.db_path(), (self.space.free_bytes(), is_low))
     }
 
     fn check_running(&self) -> Result<(), StorageError> {

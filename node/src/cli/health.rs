@@ -3,7 +3,7 @@
 //! Judged from what all nodes say together: a node that reaches nobody is no harm while others do, and all of them up is no good while none
 //! reaches another. Rejected: a colour for each node, which leaves it to the reader to find out whether a key can be written.
 
-use super::output::harmless;
+use super::output::{self, harmless};
 use super::survey::{Report, Request, Survey};
 use serde::Serialize;
 
@@ -45,6 +45,7 @@ impl Health {
             sentences.push("The nodes do not have the same ring; compare their configurations.".to_owned());
         }
         sentences.extend(rebuilding(survey));
+        sentences.extend(refusing(survey));
         sentences.extend(slow(survey));
         let without = facts.without(Request::Read) + facts.without(Request::Write);
         let state = match (without + facts.scattered, sentences.len()) {
@@ -185,6 +186,16 @@ fn rebuilding(survey: &Survey) -> impl Iterator<Item = String> {
     })
 }
 
+/// Nodes whose disks are nearly full.
+fn refusing(survey: &Survey) -> impl Iterator<Item = String> {
+    let reports = survey.reports().filter(|(_, report)| report.storage.refusing);
+    reports.map(|(node, report)| {
+        let free = report.storage.free_bytes.map(output::bytes);
+        let free = free.map_or_else(String::new, |free| format!(", {free} are free"));
+        format!("{node} takes no writes, because its disk is nearly full (disk_reserve_mib{free}); it serves reads.")
+    })
+}
+
 /// Nodes that others route round.
 fn slow(survey: &Survey) -> impl Iterator<Item = String> {
     survey.views.iter().filter_map(|view| {
@@ -275,6 +286,13 @@ mod tests {
         let rebuilding = with(|report| (report.healing.rebuilding.partitions, report.healing.rebuilding.of) = (12, 64));
         assert_eq!(rebuilding.state, State::Degraded);
         assert!(rebuilding.sentences[1].starts_with("n1 has lost its data and is rebuilding 12/64 partitions"));
+        let full = with(|report| (report.storage.refusing, report.storage.free_bytes) = (true, Some(62 << 20)));
+        assert_eq!(full.state, State::Degraded);
+        assert!(full.sentences[0].contains("at least 2 of 3 owners up, so reads and writes with a majority succeed"));
+        assert_eq!(
+            full.sentences[1],
+            "n1 takes no writes, because its disk is nearly full (disk_reserve_mib, 62.0 MiB are free); it serves reads."
+        );
         let slow = with(|report| report.peers[0].slow = true);
         assert_eq!(slow.state, State::Degraded);
         assert_eq!(slow.sentences[1], "n2 is slow to answer n1, and is routed round.");
@@ -298,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_rebuilds_is_no_owner_that_is_up() {
+    fn a_node_that_rebuilds_or_is_full_is_no_owner_that_is_up() {
         let rebuilding = |down: &[&str], nodes: &[usize]| {
             let mut survey = three(down, &[]);
             for node in nodes {
@@ -322,6 +340,16 @@ mod tests {
              majority fail there until enough of their owners are back; writes succeed."
         );
         assert_eq!(rebuilding(&[], &[1, 2]).state, State::Unavailable);
+        let mut full = three(&["n1"], &[]);
+        if let Ok(report) = &mut full.views[1].answer {
+            report.storage.refusing = true;
+        }
+        let full = Health::of(&full);
+        assert_eq!(full.state, State::Unavailable);
+        assert!(
+            full.sentences[0]
+                .contains("8 of 8 partitions have fewer than 2 of 3 owners up that take writes: writes with")
+        );
     }
 
     #[test]

@@ -198,7 +198,10 @@ mod tests {
         }
         assert_eq!((&up["state"], &up["uptime_seconds"]), (&"up".into(), &61.into()));
         assert_eq!(up["peers"][0]["name"], "n2");
-        assert_eq!(up["storage"]["keys"], 0);
+        assert_eq!(
+            (&up["storage"]["keys"], &up["storage"]["refusing"]),
+            (&0.into(), &false.into())
+        );
         assert_eq!(up["healing"]["exchange"]["trees"], 0);
         assert_eq!(
             (&json["nodes"][1]["state"], &json["nodes"][1]["error"]),

@@ -54,11 +54,12 @@ impl Report {
         self.healing.rebuilding.partitions > 0
     }
 
-    /// Whether the node counts in reads or writes of what it owns. One that is rebuilding acknowledges writes, and answers no reads.
+    /// Whether the node counts in reads or writes of what it owns. One that is rebuilding acknowledges writes, and answers no reads;
+    /// one whose disk is nearly full the other way round.
     fn serves(&self, what: Request) -> bool {
         match what {
             Request::Read => !self.rebuilds(),
-            Request::Write => true,
+            Request::Write => !self.storage.refusing,
         }
     }
 }
@@ -89,6 +90,10 @@ pub(crate) struct StorageReport {
     pub(crate) table_bytes: u64,
     /// Unflushed writes in memory.
     pub(crate) memtable_bytes: u64,
+    /// Free on the disk, if known.
+    pub(crate) free_bytes: Option<u64>,
+    /// Whether it refuses stores because its disk is nearly full.
+    pub(crate) refusing: bool,
 }
 
 /// One member, and what it said.

@@ -181,7 +181,18 @@ fn storage(encoder: &mut DescriptorEncoder<'_>, status: &NodeStatus) -> fmt::Res
         "Waiting for compaction",
         bytes,
         storage.pending_compaction_bytes,
-    )
+    )?;
+    gauge(
+        encoder,
+        "storage_refusing",
+        "Whether stores are refused because the disk is nearly full",
+        None,
+        u64::from(storage.refusing),
+    )?;
+    match storage.free_bytes {
+        Some(free) => gauge(encoder, "storage_free", "Free on the disk", bytes, free),
+        None => Ok(()),
+    }
 }
 
 fn peers(encoder: &mut DescriptorEncoder<'_>, status: &NodeStatus) -> fmt::Result {
@@ -283,7 +294,11 @@ pub(super) mod tests {
             peers: vec![peer],
             operations: 2,
             slots: 3,
-            storage: StorageStatus::default(),
+            storage: StorageStatus {
+                free_bytes: Some(8),
+                refusing: true,
+                ..StorageStatus::default()
+            },
             syncs: 4,
             clients: 5,
             healing: HealingStatus {
@@ -304,6 +319,8 @@ pub(super) mod tests {
         assert!(text.contains(r#"quorate_peer_connected{peer="n2"} 1.0"#), "{text}");
         assert!(text.contains(r#"quorate_peer_rtt_seconds{peer="n2"} 0.0015"#), "{text}");
         assert!(text.contains("quorate_storage_syncs_total 4"), "{text}");
+        assert!(text.contains("quorate_storage_free_bytes 8"), "{text}");
+        assert!(text.contains("quorate_storage_refusing 1"), "{text}");
         assert!(text.contains(r#"quorate_hints{peer="n2"} 6.0"#), "{text}");
         assert!(text.contains(r#"quorate_peer_slow{peer="n2"} 1.0"#), "{text}");
         assert!(text.contains(r#"node="n\"1""#), "{text}");

@@ -44,6 +44,8 @@ impl Inner {
                 table_bytes: stats.sst_bytes,
                 memtable_bytes: stats.memtable_bytes,
                 pending_compaction_bytes: stats.pending_compaction_bytes,
+                free_bytes: stats.free_bytes,
+                refusing: stats.is_low,
             },
             syncs: self.syncer.syncs(),
             clients: self.clients,

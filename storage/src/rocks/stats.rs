@@ -31,10 +31,12 @@ pub struct RocksStats {
     pub is_write_stopped: bool,
     /// Bytes free on the disk; `None` if the system does not say.
     pub free_bytes: Option<u64>,
+    /// There is less than the reserve, so writes are refused.
+    pub is_low: bool,
 }
 
 impl RocksStats {
-    pub(super) fn read(db: &DB, db_path: &Path, free_bytes: Option<u64>) -> Self {
+    pub(super) fn read(db: &DB, db_path: &Path, (free_bytes, is_low): (Option<u64>, bool)) -> Self {
         let figure = |name: &rocksdb::properties::PropName| db.property_int_value(name).ok().flatten().unwrap_or(0);
         RocksStats {
             keys_estimate: figure(properties::ESTIMATE_NUM_KEYS),
@@ -47,6 +49,7 @@ impl RocksStats {
             delayed_write_bytes_per_s: figure(properties::ACTUAL_DELAYED_WRITE_RATE),
             is_write_stopped: figure(properties::IS_WRITE_STOPPED) != 0,
             free_bytes,
+            is_low,
         }
     }
 }

@@ -68,6 +68,9 @@ fn a_node_whose_disk_is_full_reads_on_takes_no_writes_and_recovers_when_there_is
         (reply.status == 200).then_some(())
     });
     bulk.check(&dev, [3], 0..100, Some(0));
+    eventually("node 3 says so", || {
+        (dev.metric(3, "quorate_storage_refusing")? == 1.0).then_some(())
+    });
     step("make room");
     std::fs::remove_file(disk.path().join("ballast")).unwrap();
     eventually("node 3 takes writes again", || {
