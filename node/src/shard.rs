@@ -364,8 +364,13 @@ impl Inner {
         QueryAnswer::Status(serde_json::to_string(&self.status()).expect("a status is plain data"))
     }
 
-    /// Has the engine compare everything with all peers now.
+    /// Has the engine compare everything with all peers now. Where that is configured off nothing is compared; the status says so.
     fn repair(&mut self) {
+        if !self.engine.config().limits.exchange {
+            return tracing::warn!(
+                "somebody asked to compare everything with all peers, and exchange is off in the configuration"
+            );
+        }
         tracing::info!("comparing everything with all peers, as somebody asked");
         self.engine.exchange_now(self.now());
     }

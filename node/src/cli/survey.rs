@@ -164,6 +164,12 @@ impl Survey {
         views.filter_map(|view| Some((view.member.name.as_str(), view.answer.as_ref().ok()?)))
     }
 
+    /// Names of nodes that are configured not to compare what they hold with other owners.
+    pub(crate) fn do_not_compare(&self) -> Vec<&str> {
+        let off = self.reports().filter(|(_, report)| !report.healing.exchange.enabled);
+        off.map(|(node, _)| node).collect()
+    }
+
     /// Names of members that do not answer.
     pub(crate) fn silent(&self) -> Vec<&str> {
         self.views
@@ -280,6 +286,7 @@ impl Survey {
 pub(crate) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::healing::ExchangeStatus;
     use quorate_ring::{NodeId, RingVersion};
 
     /// Three nodes; those in `down` do not answer, `cut` pairs have no connection.
@@ -309,6 +316,13 @@ pub(crate) mod tests {
                 ring_version: 1,
                 ring_digest: format!("{:016x}", ring.digest()),
                 peers: peers.collect(),
+                healing: HealingStatus {
+                    exchange: ExchangeStatus {
+                        enabled: true,
+                        ..ExchangeStatus::default()
+                    },
+                    ..HealingStatus::default()
+                },
                 ..Report::default()
             };
             let answer = if down.contains(&member.name.as_str()) {

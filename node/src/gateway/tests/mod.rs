@@ -10,7 +10,7 @@ mod writes;
 use super::connection::drive;
 use super::{GatewayOptions, GatewayState, Surface};
 use crate::handle::{Command, NodeHandle, NodeStatus, StorageStatus};
-use crate::healing::HealingStatus;
+use crate::healing::{ExchangeStatus, HealingStatus};
 use crate::metrics::Metrics;
 use bytes::Bytes;
 use quorate_core::request::{
@@ -110,7 +110,13 @@ fn node_status() -> NodeStatus {
         storage: StorageStatus::default(),
         syncs: 0,
         clients: 0,
-        healing: HealingStatus::default(),
+        healing: HealingStatus {
+            exchange: ExchangeStatus {
+                enabled: true,
+                ..ExchangeStatus::default()
+            },
+            ..HealingStatus::default()
+        },
         counters: Default::default(),
     }
 }
