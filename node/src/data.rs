@@ -260,8 +260,11 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::config::tests::one_of_two;
+    use quorate_core::dot::{Actor, Dot};
     use quorate_core::key::Key;
-    use quorate_core::request::QuorumKind;
+    use quorate_core::record::{Content, Record, Sibling};
+    use quorate_core::request::{QuorumKind, RequestId};
+    use quorate_core::seen::Seen;
     use std::fs;
     use tempfile::TempDir;
 
@@ -325,6 +328,42 @@ mod tests {
         assert!(first.0.iter().any(|root| *root != 0), "trees are computed");
         assert_eq!((first.1, first.2), (QuorumKind::Strict, 1));
         assert_eq!(roots(), (first.0, QuorumKind::Strict, 2), "and are stored");
+    }
+
+    #[test]
+    fn the_deletes_of_an_earlier_version_wait_to_be_settled() {
+        let (_dir, config) = node();
+        legacy(&config, 3);
+        let key = Key::new(b"bucket", b"deleted", None).unwrap();
+        let mut record = Record::default();
+        let actor = Actor { life: 1, epoch: 1 };
+        let deleted = Sibling {
+            dot: Dot { actor, counter: 1 },
+            request: RequestId { stamp_ms: 1, unique: 1 },
+            basis: 0,
+            content: Content::Tombstone,
+            expires_ms: 0,
+        };
+        record.write(&Seen::default(), deleted);
+        // No mark, and the record.
+        let payload = [&[0], &record.encode()[..]].concat();
+        let options = RocksOptions {
+            reserve_bytes: 0,
+            ..RocksOptions::default()
+        };
+        let storage = RocksStorage::open(&config.data_dir, &options).unwrap();
+        let mut batch = Batch::new();
+        batch.put_record(key.token().0, key.encoded(), &payload);
+        storage.apply(&mut batch).unwrap();
+        storage.sync().unwrap();
+        drop(storage);
+        let (storage, _) = open(&mut config.clone()).unwrap();
+        let queued = storage.scan(Column::Settle, ALL, None, PAGE).unwrap().rows;
+        let queued: Vec<_> = queued
+            .iter()
+            .map(|row| Place::key_in(Shelf::Settle, &row.key))
+            .collect();
+        assert_eq!(queued, [Some(key)]);
     }
 
     #[test]
