@@ -94,6 +94,8 @@ pub struct NodeStatus {
     pub ring_digest: String,
     /// Copies of each record in a bucket without properties of its own.
     pub default_n: u8,
+    /// Whether fallbacks alone may stand in for owners in such a bucket.
+    pub default_fallbacks: bool,
     /// The other members.
     pub peers: Vec<PeerStatus>,
     /// Requests under way.

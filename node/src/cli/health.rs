@@ -47,8 +47,8 @@ impl Health {
         sentences.extend(rebuilding(survey));
         sentences.extend(refusing(survey));
         sentences.extend(slow(survey));
-        let without = facts.without(Request::Read) + facts.without(Request::Write);
-        let state = match (without + facts.scattered, sentences.len()) {
+        let lost = facts.lost(Request::Read) + facts.lost(Request::Write);
+        let state = match (lost + facts.scattered, sentences.len()) {
             (1.., _) => State::Unavailable,
             (0, 1) if facts.silent.is_empty() => State::Healthy,
             _ => State::Degraded,
@@ -57,6 +57,9 @@ impl Health {
         Health { state, sentences }
     }
 }
+
+/// In the order in which [`Facts`] has them.
+const REQUESTS: [Request; 2] = [Request::Read, Request::Write];
 
 /// What the sentences are made of.
 struct Facts<'a> {
@@ -68,6 +71,8 @@ struct Facts<'a> {
     silent: Vec<&'a str>,
     /// For each partition, owners that count in reads, and owners that count in writes.
     owners_up: [Vec<u8>; 2],
+    /// The same with fallbacks, where these count.
+    counted_up: [Vec<u8>; 2],
     /// Partitions with enough of them, none of which reaches enough others.
     scattered: usize,
 }
@@ -81,14 +86,26 @@ impl Facts<'_> {
             majority,
             silent: survey.silent(),
             scattered: survey.scattered(majority),
-            owners_up: [Request::Read, Request::Write].map(|what| survey.owners_up(what)),
+            owners_up: REQUESTS.map(|what| survey.owners_up(what)),
+            counted_up: REQUESTS.map(|what| match survey.takes_fallbacks() {
+                true => survey.listed_up(what),
+                false => survey.owners_up(what),
+            }),
         }
     }
 
     /// Partitions with too few owners for a majority.
     fn without(&self, what: Request) -> usize {
-        let owners_up = &self.owners_up[what as usize];
-        owners_up.iter().filter(|up| **up < self.majority).count()
+        self.too_few(&self.owners_up[what as usize])
+    }
+
+    /// Those of them that have too few fallbacks, too, or where these do not count.
+    fn lost(&self, what: Request) -> usize {
+        self.too_few(&self.counted_up[what as usize])
+    }
+
+    fn too_few(&self, up: &[u8]) -> usize {
+        up.iter().filter(|up| **up < self.majority).count()
     }
 
     /// Who answers, and what that is worth.
@@ -100,7 +117,7 @@ impl Facts<'_> {
         } else if n < self.majority {
             return format!("{answering}; they are too few for a majority of n = {wanted}.");
         }
-        if let Some(lack) = self.lack() {
+        if let Some(lack) = self.stand_ins().or_else(|| self.lack()) {
             return format!("{answering}; {lack}");
         }
         let fewest = self.owners_up.iter().flatten().copied().min().unwrap_or(0);
@@ -112,6 +129,23 @@ impl Facts<'_> {
             _ => "",
         };
         format!("{answering}; every partition has at least {fewest} of {n} owners up{effect}.")
+    }
+
+    /// Where fallbacks stand in for owners, if that makes a difference.
+    fn stand_ins(&self) -> Option<String> {
+        let most = |of: &dyn Fn(Request) -> usize| REQUESTS.map(of).into_iter().max().unwrap_or(0);
+        let (without, lost) = (most(&|what| self.without(what)), most(&|what| self.lost(what)));
+        let (n, partitions, majority) = (self.n, self.owners_up[0].len(), self.majority);
+        let rest = match lost {
+            0 => String::new(),
+            _ => format!(" In {lost} of them too few fallbacks are up, and reads and writes with a majority fail."),
+        };
+        (without > lost).then(|| {
+            format!(
+                "{without} of {partitions} partitions have fewer than {majority} of {n} owners up and are served by fallbacks: sloppy reads and \
+                 writes succeed there, and reads may miss what only the owners hold that are away; strict ones fail.{rest}"
+            )
+        })
     }
 
     /// Where there are too few owners, and what fails for that.
@@ -162,6 +196,12 @@ impl Facts<'_> {
         if reached >= self.majority {
             return format!(
                 "requests that {node} coordinates reach at least {reached} of {} owners",
+                self.n
+            );
+        }
+        if self.survey.takes_fallbacks() && self.survey.nodes_reached_by(node) >= self.majority {
+            return format!(
+                "requests that {node} coordinates reach at least {reached} of {} owners, and fallbacks for the others",
                 self.n
             );
         }
@@ -350,6 +390,27 @@ mod tests {
             full.sentences[0]
                 .contains("8 of 8 partitions have fewer than 2 of 3 owners up that take writes: writes with")
         );
+    }
+
+    #[test]
+    fn fallbacks_serve_what_owners_do_not_where_they_count() {
+        let five = |down: &[&str], default_fallbacks| {
+            let mut survey = super::super::survey::tests::many(5, down, &[]);
+            for report in survey.views.iter_mut().filter_map(|view| view.answer.as_mut().ok()) {
+                report.default_fallbacks = default_fallbacks;
+            }
+            Health::of(&survey)
+        };
+        let down = ["n1", "n2", "n3"];
+        assert_eq!(five(&down, false).state, State::Unavailable);
+        let served = five(&down, true);
+        assert_eq!(served.state, State::Degraded);
+        assert!(
+            served.sentences[0].contains("have fewer than 2 of 3 owners up and are served by fallbacks: sloppy reads"),
+            "{:?}",
+            served.sentences
+        );
+        assert_eq!(five(&["n1", "n2", "n3", "n4"], true).state, State::Unavailable);
     }
 
     #[test]

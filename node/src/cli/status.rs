@@ -30,7 +30,7 @@ pub(crate) async fn run(args: StatusArgs, terminal: &Terminal) -> Result<(), Cli
         terminal.print(text(&survey, &health, terminal).as_bytes())?;
     }
     match health.state {
-        State::Unavailable => Err(CliError::new(Exit::Quorum, "some keys have no quorum of owners")),
+        State::Unavailable => Err(CliError::new(Exit::Quorum, "some keys have no quorum")),
         State::Healthy | State::Degraded => Ok(()),
     }
 }

@@ -27,6 +27,8 @@ pub(crate) struct Report {
     pub(crate) ring_digest: String,
     /// Copies of each record in buckets without properties of their own.
     pub(crate) default_n: Option<u8>,
+    /// Whether fallbacks stand in for owners in such buckets.
+    pub(crate) default_fallbacks: bool,
     /// Requests under way.
     pub(crate) operations: u64,
     /// Client connections over QUIC.
@@ -233,13 +235,29 @@ impl Survey {
         reports.any(|(name, report)| name == node && !report.rebuilds())
     }
 
-    /// In how many partitions no owner reaches `majority` of the owners, though so many answer us.
+    /// The same with fallbacks.
+    pub(crate) fn nodes_reached_by(&self, node: &str) -> u8 {
+        let lists = self.owners().zip(self.lists());
+        let owned = lists.filter(|(owners, _)| owners.contains(&node));
+        owned.map(|(_, list)| self.reached(node, &list)).min().unwrap_or(0)
+    }
+
+    /// In how many partitions no owner reaches `majority` of the owners (and fallbacks, where they count), though so many owners answer us.
     pub(crate) fn scattered(&self, majority: u8) -> usize {
-        let is_scattered = |owners: &Vec<&str>| {
+        let is_scattered = |(owners, list): &(Vec<&str>, Vec<&str>)| {
+            let counted = if self.takes_fallbacks() { list } else { owners };
             let up = owners.iter().filter(|owner| self.is_whole(owner));
-            up.clone().count() >= usize::from(majority) && up.clone().all(|up| self.reached(up, owners) < majority)
+            up.clone().count() >= usize::from(majority) && up.clone().all(|up| self.reached(up, counted) < majority)
         };
-        self.owners().filter(is_scattered).count()
+        self.owners().zip(self.lists()).filter(is_scattered).count()
+    }
+
+    /// The names of each partition's owners and fallbacks.
+    fn lists(&self) -> impl Iterator<Item = Vec<&str>> {
+        self.ring.partition_ids().map(move |p| {
+            let nodes = self.ring.preference_list(p).iter();
+            nodes.map(|node| self.ring.member(*node).name.as_str()).collect()
+        })
     }
 
     /// The names of each partition's owners.
@@ -270,15 +288,26 @@ impl Survey {
         peers.iter().find(|known| known.name == peer)?.last_error.as_deref()
     }
 
+    /// Whether fallbacks stand in for owners in buckets without properties, as far as the nodes say.
+    pub(crate) fn takes_fallbacks(&self) -> bool {
+        self.reports().next().is_some() && self.reports().all(|(_, report)| report.default_fallbacks)
+    }
+
     /// For each partition, how many of its owners serve this.
     pub(crate) fn owners_up(&self, what: Request) -> Vec<u8> {
-        let serving: Vec<&str> = self
-            .reports()
-            .filter(|(_, report)| report.serves(what))
-            .map(|(node, _)| node)
-            .collect();
-        let up = |owners: Vec<&str>| owners.iter().filter(|owner| serving.contains(owner)).count() as u8;
-        self.owners().map(up).collect()
+        self.up(what, self.owners())
+    }
+
+    /// For each partition, how many of its owners and fallbacks serve this.
+    pub(crate) fn listed_up(&self, what: Request) -> Vec<u8> {
+        self.up(what, self.lists())
+    }
+
+    fn up<'a>(&self, what: Request, lists: impl Iterator<Item = Vec<&'a str>>) -> Vec<u8> {
+        let serving = self.reports().filter(|(_, report)| report.serves(what));
+        let serving: Vec<&str> = serving.map(|(node, _)| node).collect();
+        let up = |nodes: Vec<&str>| nodes.iter().filter(|node| serving.contains(node)).count() as u8;
+        lists.map(up).collect()
     }
 }
 
@@ -291,7 +320,12 @@ pub(crate) mod tests {
 
     /// Three nodes; those in `down` do not answer, `cut` pairs have no connection.
     pub(crate) fn three(down: &[&str], cut: &[(&str, &str)]) -> Survey {
-        let names = ["n1", "n2", "n3"];
+        many(3, down, cut)
+    }
+
+    /// The same for up to five nodes.
+    pub(crate) fn many(nodes: usize, down: &[&str], cut: &[(&str, &str)]) -> Survey {
+        let names = &["n1", "n2", "n3", "n4", "n5"][..nodes];
         let member = |at: u8, name: &str| Member {
             id: NodeId([at; 16]),
             name: name.into(),

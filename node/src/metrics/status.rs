@@ -291,6 +291,7 @@ pub(super) mod tests {
             ring_version: 1,
             ring_digest: "d".to_string(),
             default_n: 3,
+            default_fallbacks: true,
             peers: vec![peer],
             operations: 2,
             slots: 3,

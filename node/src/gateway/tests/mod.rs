@@ -104,6 +104,7 @@ fn node_status() -> NodeStatus {
         ring_version: 1,
         ring_digest: "d".to_string(),
         default_n: 3,
+        default_fallbacks: true,
         peers: Vec::new(),
         operations: 0,
         slots: 0,
