@@ -9,6 +9,7 @@
 //! engine and a connection to each peer for each core) change this file and the transport, not the protocol.
 
 mod cache;
+mod seldom;
 mod sinks;
 mod status;
 
@@ -35,6 +36,7 @@ use quorate_core::request::{Code, Failure, Operation, Response};
 use quorate_core::time::Instant;
 use quorate_ring::NodeIndex;
 use quorate_storage::{Batch, Column, RocksStorage, ScanLimit, Storage, StorageError};
+use seldom::Seldom;
 use slab::Slab;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -68,6 +70,8 @@ struct Inner {
     scans: Vec<(ScanId, Scan)>,
     /// The newest store that was applied, or refused.
     applied: StoreTicket,
+    /// Lines about stores that were refused.
+    refusals: Seldom,
     /// Replies of this burst.
     replies: Vec<(Requester, Response)>,
     peers: Vec<Peer>,
@@ -126,6 +130,7 @@ impl Shard {
             stores: Vec::new(),
             scans: Vec::new(),
             applied: StoreTicket::default(),
+            refusals: Seldom::default(),
             replies: Vec::new(),
             cache: RecordCache::new(cache_bytes),
             peers: (0..members).map(|_| Peer::default()).collect(),
@@ -584,7 +589,9 @@ impl Inner {
         match applied {
             Ok(()) => self.hand_over(&stores, last),
             Err(error) if error.is_certainly_not_applied() => {
-                tracing::warn!(%error, stores = stores.len(), "the disk takes no writes now");
+                if let Some(stores) = self.refusals.happened(std::time::Instant::now(), stores.len() as u64) {
+                    tracing::warn!(%error, stores, "the disk takes no writes now; so many stores were refused since the last such line");
+                }
                 self.refused(&stores);
             }
             Err(error @ StorageError::Damaged { .. }) => {
