@@ -71,6 +71,14 @@ pub struct StorageStatus {
     pub free_bytes: Option<u64>,
     /// Whether stores are refused because there is less free than the reserve.
     pub refusing: bool,
+    /// Stores that are applied and not on disk yet.
+    pub unsynced_stores: u64,
+    /// How long the oldest of them waits for that, in seconds, about.
+    pub unsynced_seconds: f64,
+    /// Directories in which data were set aside.
+    pub asides: u64,
+    /// Bytes in them.
+    pub aside_bytes: u64,
 }
 
 /// How a node stands: for `quorate status`, `/metrics` and `/readyz`.

@@ -25,7 +25,11 @@ use std::{ops::RangeInclusive, path::Path, sync::OnceLock};
 use bytes::Bytes;
 use rocksdb::{DB, DBRawIterator, ErrorKind, ReadOptions, WriteBatch, WriteOptions};
 
-use self::{directory::DataDir, space::Space, stats::RecentStats};
+use self::{
+    directory::DataDir,
+    space::Space,
+    stats::{Asides, RecentStats},
+};
 use crate::{
     Batch, Count, Page, ScanLimit, Storage, StorageError, checksum,
     row::{self, Column},
@@ -49,6 +53,7 @@ pub struct RocksStorage {
     /// Why no write and no sync may succeed any more.
     stopped: OnceLock<StorageError>,
     recent: RecentStats,
+    asides: Asides,
     is_new: bool,
     dir: DataDir,
 }
@@ -81,6 +86,7 @@ impl RocksStorage {
             space,
             stopped: OnceLock::new(),
             recent: RecentStats::default(),
+            asides: Asides::default(),
             is_new,
             dir,
         })
@@ -156,7 +162,8 @@ impl RocksStorage {
 
     fn fresh_stats(&self) -> RocksStats {
         let is_low = self.space.check().is_some();
-        RocksStats::read(&self.db, &self.dir.db_path(), (self.space.free_bytes(), is_low))
+        let space = (self.space.free_bytes(), is_low);
+        RocksStats::read(&self.db, &self.dir.db_path(), space, self.asides.look(self.dir.path()))
     }
 
     fn check_running(&self) -> Result<(), StorageError> {

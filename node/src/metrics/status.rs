@@ -108,6 +108,11 @@ fn engine(encoder: &mut DescriptorEncoder<'_>, status: &NodeStatus) -> fmt::Resu
             "Requests refused because a queue was full",
             counters.overloaded,
         ),
+        (
+            "engine_fallback_acks",
+            "Acks of fallbacks among those that writes were answered with",
+            counters.fallback_acks,
+        ),
         ("engine_forwarded", "Requests passed on to an owner", counters.forwarded),
         (
             "engine_replicated",
@@ -189,6 +194,31 @@ fn storage(encoder: &mut DescriptorEncoder<'_>, status: &NodeStatus) -> fmt::Res
         None,
         u64::from(storage.refusing),
     )?;
+    for (name, help, unit, value) in [
+        (
+            "storage_unsynced_stores",
+            "Stores that are not on disk yet",
+            None,
+            storage.unsynced_stores,
+        ),
+        (
+            "storage_asides",
+            "Directories in which data were set aside",
+            None,
+            storage.asides,
+        ),
+        (
+            "storage_aside",
+            "In directories in which data were set aside",
+            bytes,
+            storage.aside_bytes,
+        ),
+    ] {
+        gauge(encoder, name, help, unit, value)?;
+    }
+    let age = ConstGauge::new(storage.unsynced_seconds);
+    let help = "How long the oldest store waits for the disk, about.";
+    age.encode(encoder.encode_descriptor("storage_unsynced", help, Some(&Unit::Seconds), age.metric_type())?)?;
     match storage.free_bytes {
         Some(free) => gauge(encoder, "storage_free", "Free on the disk", bytes, free),
         None => Ok(()),
@@ -306,6 +336,8 @@ pub(super) mod tests {
                 hints: vec![HintsStatus {
                     node: "n2".to_string(),
                     count: 6,
+                    per_second: 2.0,
+                    eta_seconds: Some(3),
                     ..HintsStatus::default()
                 }],
                 ..HealingStatus::default()
@@ -323,6 +355,7 @@ pub(super) mod tests {
         assert!(text.contains("quorate_storage_free_bytes 8"), "{text}");
         assert!(text.contains("quorate_storage_refusing 1"), "{text}");
         assert!(text.contains(r#"quorate_hints{peer="n2"} 6.0"#), "{text}");
+        assert!(text.contains(r#"quorate_hints_eta_seconds{peer="n2"} 3.0"#), "{text}");
         assert!(text.contains(r#"quorate_peer_slow{peer="n2"} 1.0"#), "{text}");
         assert!(text.contains(r#"node="n\"1""#), "{text}");
     }
