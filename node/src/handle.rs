@@ -59,7 +59,7 @@ pub struct PeerStatus {
 /// Sizes that the storage reports, in bytes (keys: a count). Estimates.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct StorageStatus {
-    /// Live keys.
+    /// Rows, about: hints and trees too, and overwritten ones until they are compacted away.
     pub keys: u64,
     /// Sorted tables on disk.
     pub table_bytes: u64,

@@ -274,7 +274,7 @@ fn catching_up(survey: &Survey) -> Vec<String> {
     let dirty: u64 = survey.reports().map(|(_, report)| report.healing.exchange.dirty).sum();
     if dirty > 0 {
         sentences.push(format!(
-            "{dirty} partitions have to be compared (quorate repair --watch)."
+            "{dirty} partitions have to be compared, each counted once for each owner that missed writes there (quorate repair --watch)."
         ));
     }
     sentences
@@ -350,7 +350,7 @@ mod tests {
             behind.sentences[1..],
             [
                 "120 hints are waiting for n3 (quorate hints).",
-                "2 partitions have to be compared (quorate repair --watch)."
+                "2 partitions have to be compared, each counted once for each owner that missed writes there (quorate repair --watch)."
             ]
         );
     }

@@ -86,7 +86,7 @@ pub(crate) struct PeerReport {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub(crate) struct StorageReport {
-    /// Live keys, estimated.
+    /// Rows, about: hints and trees too, and overwritten ones until they are compacted away.
     pub(crate) keys: u64,
     /// Sorted tables on disk.
     pub(crate) table_bytes: u64,

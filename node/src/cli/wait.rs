@@ -51,6 +51,7 @@ pub(crate) async fn run(args: WaitArgs, terminal: &Terminal) -> Result<(), CliEr
             };
         }
         if Instant::now() >= deadline {
+            let left: Vec<&str> = left.iter().map(|sentence| sentence.trim_end_matches('.')).collect();
             let message = format!("not so after {} s: {}", args.timeout, left.join("; "));
             return Err(CliError::new(Exit::Error, message).hint("quorate status says more"));
         }
