@@ -262,6 +262,7 @@ mod tests {
     use crate::config::tests::one_of_two;
     use quorate_core::dot::{Actor, Dot};
     use quorate_core::key::Key;
+    use quorate_core::place::Shelf;
     use quorate_core::record::{Content, Record, Sibling};
     use quorate_core::request::{QuorumKind, RequestId};
     use quorate_core::seen::Seen;
