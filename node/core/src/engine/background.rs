@@ -38,6 +38,8 @@ pub(super) enum Reader {
     Settle(PartitionId, u64),
     /// Which partitions have anything that waits to be settled.
     SettleWalk,
+    /// Whether what the scrub has met waits in the queue.
+    SettleLook,
     /// Hints for a node, on this pass over them.
     Handoff(NodeIndex, u64),
     /// A list of keys, by its number.
@@ -137,6 +139,7 @@ impl Engine {
             match reader {
                 Reader::Settle(partition, batch) => self.settle_page(now, partition, batch, result),
                 Reader::SettleWalk => self.settle_walked(now, result),
+                Reader::SettleLook => self.settle_looked(now, result),
                 Reader::Handoff(node, pass) => self.hints_read(now, node, pass, result),
                 Reader::Exchange(listing) => self.listed(now, listing, result),
                 Reader::Scrub => self.scrubbed(now, result),

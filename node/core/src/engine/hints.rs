@@ -148,6 +148,7 @@ impl Engine {
         };
         match refusal {
             Some(refusal) => {
+                self.counters.hints_refused += u64::from(refusal == Refusal::HintsFull);
                 let result = Err(refusal);
                 self.send(from, PeerMessage::ReplicateReply(ReplicateReply { id, result }));
             }
@@ -233,7 +234,10 @@ impl Engine {
     ) -> Waiter {
         match stored.encoded() == record || self.has_room(key, record.len()) {
             true => self.merge(from, id, record, stored),
-            false => Waiter::MergeAck(from, id, Err(Refusal::HintsFull)),
+            false => {
+                self.counters.hints_refused += 1;
+                Waiter::MergeAck(from, id, Err(Refusal::HintsFull))
+            }
         }
     }
 

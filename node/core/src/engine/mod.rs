@@ -219,6 +219,10 @@ pub struct Counters {
     pub hints_delivered: u64,
     /// Hints that were not stored because there were too many; the partition was noted instead.
     pub hints_overflowed: u64,
+    /// Writes that this node was to keep for an owner and refused, because it keeps as many hints as it takes, or none at all.
+    pub hints_refused: u64,
+    /// Acks of fallbacks among those that writes were answered with.
+    pub fallback_acks: u64,
     /// Owners that were behind and were sent what a read had found.
     pub read_repairs: u64,
     /// Such repairs that were left to anti-entropy: there were too many, or the record was too large.
