@@ -11,7 +11,7 @@
 //! not go on until the roots are equal: under load they differ at any moment, by the writes that are on their way. One that found something
 //! is followed by another a little later, to see whether that was all.
 //!
-//! `schedule` says when which pair is due, `session` is one exchange, `page` one page of its keys, `end` what becomes of it, `keys` lists and compares, `ship` moves records, `serve` answers,
+//! `schedule` says when which pair is due, `session` is one exchange, `page` one page of its keys, `round` what happens where these cannot be read, `end` what becomes of it, `keys` lists and compares, `ship` moves records, `serve` answers,
 //! `pace` keeps it from getting in the way of clients. All that is shipped has been synced where it comes from, and is merged where it goes: an
 //! exchange that breaks off, or runs twice, does no harm.
 //!
@@ -25,6 +25,7 @@ mod keys;
 mod list;
 mod pace;
 mod page;
+mod round;
 mod schedule;
 mod serve;
 mod session;

@@ -123,6 +123,9 @@ impl World {
         if !node.is_running() || node.has_amnesia {
             return Some(format!("node {at} is not ready"));
         }
+        if node.is_damaged {
+            return Some(format!("a file is damaged on node {at}"));
+        }
         if node.disk.rows(Column::Record).iter().any(|row| row.payload.is_err()) {
             return Some(format!("a record has rotted on node {at}"));
         }

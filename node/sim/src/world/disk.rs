@@ -8,6 +8,7 @@ use super::shell::{Found, Read};
 use bytes::Bytes;
 use quorate_core::engine::{Boot, LoadFailed, Scan, ScanPage, ScanRows, StoreTicket};
 use quorate_core::place::{Place, RowName, Shelf};
+use std::ops::RangeInclusive;
 use quorate_storage::{Batch, Column, MemSnapshot, MemStorage, ScanLimit, ScanRow, Storage, StorageError, SyncPoint};
 
 /// What a load found.
@@ -228,9 +229,20 @@ impl Disk {
         self.store.rot(column, row.token, &row.key, bit);
     }
 
+    /// A file is damaged under these rows.
+    pub(crate) fn damage(&mut self, column: Column, tokens: RangeInclusive<u64>) {
+        self.store.damage_block(column, tokens);
+    }
+
     /// All rows of a column.
     pub(crate) fn rows(&self, column: Column) -> Vec<ScanRow> {
-        self.store.rows(column)
+        let mut rows = self.store.rows(column);
+        for row in rows.iter_mut().filter(|row| row.payload.is_ok()) {
+            if let Err(damaged @ StorageError::Damaged { .. }) = self.store.get_row(column, row.token, &row.key) {
+                row.payload = Err(damaged);
+            }
+        }
+        rows
     }
 }
 
