@@ -23,7 +23,7 @@ use bytes::Bytes;
 use cache::RecordCache;
 use quorate_core::bucket::Durability;
 use quorate_core::engine::{
-    Effect, Engine, Input, LoadFailed, LoadId, RequestHandle, Scan, ScanId, ScanPage, ScanRows, StoreTicket,
+    Effect, Engine, Input, LoadFailed, LoadId, RequestHandle, Scan, ScanId, ScanPage, StoreTicket,
 };
 use quorate_core::key::Key;
 use quorate_core::message::{
@@ -412,19 +412,7 @@ impl Inner {
         if !self.stores.is_empty() {
             self.apply();
         }
-        let (shelf, tokens, target) = match &what.rows {
-            ScanRows::Records(tokens) => (Shelf::Record, tokens.clone(), None),
-            ScanRows::Settle(tokens) => (Shelf::Settle, tokens.clone(), None),
-            ScanRows::Hints(target) => {
-                let token = Place::hints_token(*target);
-                (Shelf::Hint, token..=token, Some(*target))
-            }
-        };
-        let after = what.after.as_ref().map(|key| match (shelf, target) {
-            (Shelf::Hint, Some(target)) => Place::Hint(target, key.clone()).row(),
-            (Shelf::Settle, _) => Place::Settle(key.clone()).row(),
-            _ => Place::Record(key.clone()).row(),
-        });
+        let (shelf, tokens, after) = what.bounds();
         let after = after.as_ref().map(|row| (row.token, &row.key[..]));
         let limit = ScanLimit {
             rows: what.rows_max,

@@ -696,3 +696,24 @@ fn a_disk_that_was_lost_and_a_damaged_file_on_another_one_both_end_whole() {
         assert_eq!(report.probes.count(Probe::StartedOver), damaged as u64);
     }
 }
+
+#[test]
+fn a_file_damaged_under_hints_and_records_ends_whole() {
+    let mut s = Scenario::new(2, defaults());
+    s.plan.options.loses = true;
+    let (node, away) = (s.owner(0), s.owner(2));
+    s.isolate(&[away], 12_000);
+    s.put(0, 0, ContextChoice::None);
+    s.put(1, 1, ContextChoice::Last);
+    s.fault(FaultKind::Damage {
+        node,
+        what: Rotten::Hint,
+        row: 0,
+        more: 0,
+    });
+    s.wait(10_000);
+    s.put(0, 2, ContextChoice::Last);
+    let report = s.run();
+    assert_eq!(report.probes.count(Probe::Damaged), 1);
+    assert_eq!(report.probes.count(Probe::StartedOver), 1);
+}

@@ -242,6 +242,7 @@ impl Engine {
         self.hints.change(change);
         if before == 0 {
             self.counters.hints_stored += 1;
+            self.handoffs.is_new(self.config.ring.index_of(*target));
             self.wake_handoff_soon(now, *target);
         }
         Some(Change::Hint(change))

@@ -404,6 +404,13 @@ impl Engine {
         }
     }
 
+    /// The same, if that is why something could not be read.
+    pub(super) fn note_damaged(&mut self, now: Instant, failed: LoadFailed) {
+        if failed != LoadFailed::Unreadable {
+            self.note_damage(now);
+        }
+    }
+
     /// How long this node waits before it starts over, so that those before it in the ring have begun by then.
     fn turn(&self) -> Duration {
         TURN * (u32::from(self.me.0) + 1)
@@ -417,7 +424,7 @@ impl Engine {
         let peers = (0..self.config.ring.members().len() as u16).map(NodeIndex);
         let mut peers = peers.filter(|&node| node != self.me);
         let is_whole = |node| self.peers.is_up(node) && !self.is_rebuilding(node);
-        let is_safe = peers.all(is_whole) && self.rebuild.is_done() && self.hints().is_empty();
+        let is_safe = peers.all(is_whole) && self.rebuild.is_done() && self.hints_are_home();
         if is_safe {
             let reason =
                 "a file of this node's data directory is damaged, and with it records that cannot be named".into();

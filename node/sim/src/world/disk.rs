@@ -6,7 +6,7 @@
 
 use super::shell::{Found, Read};
 use bytes::Bytes;
-use quorate_core::engine::{Boot, LoadFailed, Scan, ScanPage, ScanRows, StoreTicket};
+use quorate_core::engine::{Boot, LoadFailed, Scan, ScanPage, StoreTicket};
 use quorate_core::place::{Place, RowName, Shelf};
 use std::ops::RangeInclusive;
 use quorate_storage::{Batch, Column, MemSnapshot, MemStorage, ScanLimit, ScanRow, Storage, StorageError, SyncPoint};
@@ -97,19 +97,7 @@ impl Disk {
         if fail || self.unreadable > 0 {
             return Err(LoadFailed::Unreadable);
         }
-        let (shelf, tokens) = match &what.rows {
-            ScanRows::Records(tokens) => (Shelf::Record, tokens.clone()),
-            ScanRows::Settle(tokens) => (Shelf::Settle, tokens.clone()),
-            ScanRows::Hints(target) => {
-                let token = Place::hints_token(*target);
-                (Shelf::Hint, token..=token)
-            }
-        };
-        let after = what.after.as_ref().map(|key| match &what.rows {
-            ScanRows::Records(_) => Place::Record(key.clone()).row(),
-            ScanRows::Settle(_) => Place::Settle(key.clone()).row(),
-            ScanRows::Hints(target) => Place::Hint(*target, key.clone()).row(),
-        });
+        let (shelf, tokens, after) = what.bounds();
         let after = after.as_ref().map(|row| (row.token, &row.key[..]));
         let limit = ScanLimit {
             rows: what.rows_max,
