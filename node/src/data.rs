@@ -20,6 +20,7 @@ use quorate_storage::{
 use rand::TryRngCore;
 use std::io;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// Rows read at once.
 const PAGE: ScanLimit = ScanLimit {
@@ -171,11 +172,16 @@ fn engine(config: &NodeConfig, boot: Boot) -> Result<Engine, NodeError> {
         context_keys: config.context_keys(),
         buckets: config.bucket_table(),
         limits: config.engine_limits(),
-        wall_ms: std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .map_or(0, |since| since.as_millis() as u64),
+        wall_ms: wall_ms(),
         boot,
     }))
+}
+
+/// The time of day, in milliseconds since 1970.
+pub(crate) fn wall_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64)
 }
 
 /// Hands the engine what its last process left.

@@ -129,6 +129,7 @@ pub fn run(mut config: NodeConfig, options: RunOptions) -> Result<(), NodeError>
     let served = loops.block_on(&runtime, async {
         tokio::task::spawn_local(shard.clone().serve_commands(commands));
         tokio::task::spawn_local(shard.clone().serve_syncs());
+        tokio::task::spawn_local(shard.clone().serve_clock());
         tokio::task::spawn_local(shard.clone().serve_timers());
         let endpoint = open_transport(&config, &shard, options)?;
         tracing::info!(

@@ -14,6 +14,7 @@ mod status;
 
 pub(crate) use sinks::{ClientSink, PeerSink};
 
+use crate::data::wall_ms;
 use crate::handle::Command;
 use crate::metrics::{Metrics, OperationKind, Plane};
 use crate::rebuild;
@@ -40,6 +41,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
 
 /// Commands taken from the queue in one go.
 const COMMANDS_PER_TURN: usize = 64;
@@ -62,6 +64,8 @@ struct Inner {
     /// Stores of this burst, and their numbers and keys.
     batch: Batch,
     stores: Vec<(StoreTicket, Place)>,
+    /// Scans of this burst.
+    scans: Vec<(ScanId, Scan)>,
     /// The newest store that was applied, or refused.
     applied: StoreTicket,
     /// Replies of this burst.
@@ -100,13 +104,15 @@ enum Requester {
 
 impl Shard {
     pub(crate) fn new(
-        engine: Engine,
+        mut engine: Engine,
         (storage, syncer): (Arc<RocksStorage>, Syncer),
         metrics: Arc<Metrics>,
         cluster: String,
         cache_bytes: u64,
     ) -> Rc<Shard> {
         let members = engine.config().ring.members().len();
+        // What the disk had to say may have taken minutes.
+        engine.set_wall_clock(Instant(0), wall_ms());
         let inner = Inner {
             engine,
             storage,
@@ -116,6 +122,7 @@ impl Shard {
             started: std::time::Instant::now(),
             batch: Batch::new(),
             stores: Vec::new(),
+            scans: Vec::new(),
             applied: StoreTicket::default(),
             replies: Vec::new(),
             cache: RecordCache::new(cache_bytes),
@@ -164,6 +171,17 @@ impl Shard {
                 () = sleep => self.turn(|inner| inner.engine.handle(inner.now(), Input::Tick)),
                 () = self.timer.notified() => {}
             }
+        }
+    }
+
+    /// Tells the engine the time of day, now and every second.
+    pub(crate) async fn serve_clock(self: Rc<Self>) {
+        let mut seconds = tokio::time::interval(Duration::from_secs(1));
+        seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            seconds.tick().await;
+            let inner = &mut *self.inner.borrow_mut();
+            inner.engine.set_wall_clock(inner.now(), wall_ms());
         }
     }
 
@@ -352,10 +370,16 @@ impl Inner {
             while let Some(effect) = self.engine.poll_effect() {
                 self.effect(effect);
             }
-            if self.stores.is_empty() {
+            if self.stores.is_empty() && self.scans.is_empty() {
                 break;
             }
-            self.apply();
+            if !self.stores.is_empty() {
+                self.apply();
+            }
+            // Not earlier: a scan sees what was stored before it, and a burst is one batch, which the disk takes or refuses as a whole.
+            for (scan, what) in std::mem::take(&mut self.scans) {
+                self.scan(scan, &what);
+            }
         }
         self.syncer.request(self.applied, self.engine.sync_wanted());
         // Not earlier: an ack that does not wait for the disk speaks of what is applied.
@@ -375,7 +399,7 @@ impl Inner {
                 }
             }
             Effect::Load { load, place } => self.load(load, &place),
-            Effect::Scan { scan, what } => self.scan(scan, &what),
+            Effect::Scan { scan, what } => self.scans.push((scan, what)),
             Effect::Store { ticket, place, payload } => self.store(ticket, place, payload),
             Effect::SetAside { place } => self.set_aside(&place),
             Effect::Rebuild { reason } => rebuild::start_over(self.storage.path(), &reason),
@@ -407,11 +431,8 @@ impl Inner {
         }
     }
 
-    /// Reads rows in order. What this burst has stored is applied first, so that it is seen.
+    /// Reads rows in order.
     fn scan(&mut self, scan: ScanId, what: &Scan) {
-        if !self.stores.is_empty() {
-            self.apply();
-        }
         let (shelf, tokens, after) = what.bounds();
         let after = after.as_ref().map(|row| (row.token, &row.key[..]));
         let limit = ScanLimit {

@@ -4,32 +4,46 @@
 //! over, and says how far that has come. So one fsync stands for everything that was written while the one before it ran, and
 //! the data loop never waits for the disk. Rejected: an fsync for each batch on the data loop; keep-alives would wait behind it.
 //!
-//! What nobody waits for (writes to buckets of relaxed durability, the queue of what is to be settled) does not wake the thread at once: it is
-//! synced with the next store that somebody waits for, or after the flush interval.
+//! What no client waits for (records that healing brings home) may be synced with the next store that a client waits for, or alone a few
+//! milliseconds later: a client's write then finds no sync under way that it has to sit out, and healing needs fewer of them. What nobody
+//! waits for (writes to buckets of relaxed durability, the queue of what is to be settled) does not wake the thread at once either: it is synced
+//! with what somebody waits for, or after the flush interval.
 //!
 //! A failed fsync stops the process at once: what is on disk is then anybody's guess, and acknowledging more on top of it would be
 //! a lie. After a restart the log says what survived.
 
 use crate::rebuild;
-use quorate_core::engine::StoreTicket;
+use quorate_core::engine::{StoreTicket, SyncWanted};
 use quorate_storage::{RocksStorage, Storage, StorageError};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
+
+/// How long healing may wait for a sync that it shares with a client's write.
+const SHARE: Duration = Duration::from_millis(4);
+
+/// What the thread knows of what is not synced.
+const NOTHING: u8 = 0;
+/// Something that nobody waits for.
+const IDLE: u8 = 1;
+/// Something that healing waits for.
+const HEALING: u8 = 2;
 
 /// Where the data loop and the sync thread meet.
 #[derive(Debug, Default)]
 struct Shared {
     /// The newest store that was applied.
     applied: AtomicU64,
-    /// The newest store that somebody waits for.
+    /// The newest store that a client waits for.
     urgent: AtomicU64,
+    /// The newest store that healing waits for.
+    healing: AtomicU64,
     /// The newest store that is durable.
     durable: AtomicU64,
-    /// The thread knows that something is applied that nobody waits for.
-    lazy: AtomicBool,
+    /// What the thread knows, of what is less than urgent.
+    known: AtomicU8,
     /// Syncs so far.
     syncs: AtomicU64,
     stopping: AtomicBool,
@@ -41,8 +55,8 @@ struct Shared {
 #[derive(Debug)]
 pub(crate) struct Syncer {
     shared: Arc<Shared>,
-    /// What was asked for last: applied, and waited for.
-    last: (StoreTicket, StoreTicket),
+    /// What was asked for last.
+    last: (StoreTicket, SyncWanted),
     thread: Thread,
     join: Option<JoinHandle<()>>,
 }
@@ -63,18 +77,23 @@ impl Syncer {
         })
     }
 
-    /// Says that all stores up to `applied` are applied (or were refused), and that something waits for those up to `wanted` to be durable.
-    pub(crate) fn request(&mut self, applied: StoreTicket, wanted: StoreTicket) {
+    /// Says that all stores up to `applied` are applied (or were refused), and what is waited for of those.
+    pub(crate) fn request(&mut self, applied: StoreTicket, wanted: SyncWanted) {
         let last = std::mem::replace(&mut self.last, (applied, wanted));
         if last == self.last {
             return;
         }
-        let is_waited_for = wanted > last.1;
-        if is_waited_for {
-            self.shared.urgent.store(wanted.0, Ordering::Release);
+        let is_urgent = wanted.now > last.1.now;
+        if is_urgent {
+            self.shared.urgent.store(wanted.now.0, Ordering::Release);
         }
+        self.shared.healing.store(wanted.soon.0, Ordering::Release);
         self.shared.applied.store(applied.0, Ordering::Release);
-        if is_waited_for || !self.shared.lazy.swap(true, Ordering::AcqRel) {
+        let news = match wanted.soon > last.1.soon {
+            true => HEALING,
+            false => IDLE,
+        };
+        if is_urgent || self.shared.known.fetch_max(news, Ordering::AcqRel) < news {
             self.thread.unpark();
         }
     }
@@ -109,18 +128,19 @@ impl Syncer {
 
 fn sync_loop(storage: &RocksStorage, shared: &Shared, flush_interval: Duration) {
     let mut done = 0;
-    // When what nobody waits for is synced, if there is something.
+    // When what is not urgent is synced, if there is something.
     let mut flush_at: Option<Instant> = None;
     loop {
         let stopping = shared.stopping.load(Ordering::Acquire);
         let urgent = shared.urgent.load(Ordering::Acquire) > done;
+        let healing = shared.healing.load(Ordering::Acquire) > done;
         let applied = shared.applied.load(Ordering::Acquire);
         if applied == done {
             if stopping {
                 return;
             }
             // The mark may be of a store that the last sync covered. With it gone, the next store wakes us again.
-            shared.lazy.swap(false, Ordering::AcqRel);
+            shared.known.swap(NOTHING, Ordering::AcqRel);
             if shared.applied.load(Ordering::Acquire) == done {
                 std::thread::park();
             }
@@ -128,13 +148,19 @@ fn sync_loop(storage: &RocksStorage, shared: &Shared, flush_interval: Duration) 
         }
         if !urgent && !stopping {
             let now = Instant::now();
-            let at = *flush_at.get_or_insert(now + flush_interval);
+            let wait = if healing {
+                SHARE.min(flush_interval)
+            } else {
+                flush_interval
+            };
+            let at = flush_at.map_or(now + wait, |at| at.min(now + wait));
+            flush_at = Some(at);
             if now < at {
                 std::thread::park_timeout(at - now);
                 continue;
             }
         }
-        shared.lazy.swap(false, Ordering::AcqRel);
+        shared.known.swap(NOTHING, Ordering::AcqRel);
         let applied = shared.applied.load(Ordering::Acquire);
         if let Err(error) = storage.sync() {
             if let StorageError::Damaged { .. } = error {
@@ -168,8 +194,12 @@ mod tests {
         (directory, Arc::new(storage))
     }
 
-    fn request(syncer: &mut Syncer, applied: u64, wanted: u64) {
-        syncer.request(StoreTicket(applied), StoreTicket(wanted));
+    fn request(syncer: &mut Syncer, applied: u64, now: u64, soon: u64) {
+        let wanted = SyncWanted {
+            now: StoreTicket(now),
+            soon: StoreTicket(soon),
+        };
+        syncer.request(StoreTicket(applied), wanted);
     }
 
     async fn until_durable(syncer: &Syncer, ticket: u64) {
@@ -185,9 +215,9 @@ mod tests {
         let mut batch = Batch::new();
         batch.put_record(1, b"key", b"payload");
         storage.apply(&mut batch).unwrap();
-        request(&mut syncer, 1, 1);
+        request(&mut syncer, 1, 1, 0);
         until_durable(&syncer, 1).await;
-        request(&mut syncer, 2, 2);
+        request(&mut syncer, 2, 2, 0);
         syncer.stop();
         assert_eq!(syncer.durable(), StoreTicket(2));
         assert_eq!(syncer.syncs(), 2);
@@ -197,13 +227,13 @@ mod tests {
     async fn what_nobody_waits_for_is_synced_with_what_somebody_does_or_after_the_interval() {
         let (_directory, storage) = storage();
         let mut syncer = Syncer::start(storage.clone(), Duration::from_secs(3600)).unwrap();
-        request(&mut syncer, 1, 0);
-        request(&mut syncer, 2, 0);
+        request(&mut syncer, 1, 0, 0);
+        request(&mut syncer, 2, 0, 0);
         assert_eq!(syncer.syncs(), 0);
-        request(&mut syncer, 3, 2);
+        request(&mut syncer, 3, 2, 0);
         until_durable(&syncer, 3).await;
         assert_eq!(syncer.syncs(), 1);
-        request(&mut syncer, 4, 2);
+        request(&mut syncer, 4, 2, 0);
         syncer.stop();
         assert_eq!(
             (syncer.durable(), syncer.syncs()),
@@ -212,9 +242,22 @@ mod tests {
         );
 
         let mut syncer = Syncer::start(storage, Duration::from_millis(1)).unwrap();
-        request(&mut syncer, 1, 0);
+        request(&mut syncer, 1, 0, 0);
         until_durable(&syncer, 1).await;
-        request(&mut syncer, 2, 0);
+        request(&mut syncer, 2, 0, 0);
         until_durable(&syncer, 2).await;
+    }
+    #[tokio::test]
+    async fn what_healing_waits_for_needs_no_write_of_a_client() {
+        let (_directory, storage) = storage();
+        let mut syncer = Syncer::start(storage, Duration::from_secs(3600)).unwrap();
+        request(&mut syncer, 1, 0, 0);
+        request(&mut syncer, 2, 0, 1);
+        request(&mut syncer, 3, 0, 3);
+        until_durable(&syncer, 3).await;
+        request(&mut syncer, 4, 0, 3);
+        request(&mut syncer, 5, 4, 5);
+        until_durable(&syncer, 5).await;
+        syncer.stop();
     }
 }

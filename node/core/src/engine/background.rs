@@ -13,6 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) enum Task {
     /// Proofs that records can be settled.
     Settle,
+    /// Records are weighed for that.
+    Weigh,
     /// Hints go home to a node.
     Handoff(NodeIndex),
     /// Owners compare their trees.
@@ -111,6 +113,8 @@ impl Engine {
         {
             match task {
                 Task::Settle => self.settle_tick(now),
+                // As at the end of every input.
+                Task::Weigh => {}
                 Task::Handoff(node) => self.run_handoff(now, node),
                 Task::Exchange => self.run_exchanges(now),
                 Task::Greet => self.greet_again(now),

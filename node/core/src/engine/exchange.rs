@@ -205,9 +205,7 @@ impl Engine {
 
     /// Does what is due: ends what hangs, begins what is to begin, ships what there is room for.
     pub(super) fn run_exchanges(&mut self, now: Instant) {
-        let counters = &self.counters;
-        let requests = counters.gets + counters.puts + counters.deletes + counters.replicated + counters.fetched;
-        self.exchange.pace.look(now, requests);
+        self.look_at_pace(now);
         self.exchange.recent.turn(now);
         self.drop_overdue(now);
         self.schedule_noted(now);
@@ -219,6 +217,18 @@ impl Engine {
         self.run_lists(now);
         self.ship(now);
         self.sleep_exchange(now);
+    }
+
+    fn look_at_pace(&mut self, now: Instant) {
+        let counters = &self.counters;
+        let requests = counters.gets + counters.puts + counters.deletes + counters.replicated + counters.fetched;
+        self.exchange.pace.look(now, requests);
+    }
+
+    /// How many of at most `full` records healing may have on its way to or from one node, as busy as this node is with clients.
+    pub(super) fn healing_window(&mut self, now: Instant, full: u16) -> u16 {
+        self.look_at_pace(now);
+        u16::try_from(self.exchange.pace.window(full)).unwrap_or(full)
     }
 
     /// Lets the task run before this input has been dealt with.

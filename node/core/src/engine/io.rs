@@ -28,6 +28,15 @@ pub struct LoadId(pub u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StoreTicket(pub u64);
 
+/// Up to which stores something waits to be durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SyncWanted {
+    /// Now: a client waits, here or behind another coordinator.
+    pub now: StoreTicket,
+    /// Within some milliseconds: healing waits, and can share the sync of a client's write.
+    pub soon: StoreTicket,
+}
+
 /// The disk could not say what it holds. This is not "nothing there".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoadFailed {

@@ -49,7 +49,9 @@ mod tests;
 
 pub use exchange::{ExchangePhase, ExchangeStatus, LastExchange, RunningExchange};
 pub use hints::HintsFor;
-pub use io::{Effect, Input, LoadFailed, LoadId, RequestHandle, Scan, ScanId, ScanPage, ScanRows, StoreTicket};
+pub use io::{
+    Effect, Input, LoadFailed, LoadId, RequestHandle, Scan, ScanId, ScanPage, ScanRows, StoreTicket, SyncWanted,
+};
 pub use memory::{Boot, MalformedNote, PeerState};
 pub use peers::PeerHealth;
 pub use scrub::ScrubProgress;
@@ -345,6 +347,12 @@ impl Engine {
         engine
     }
 
+    /// Tells the engine the time of day, in milliseconds since 1970: at the start it has it from its configuration, and after that it goes by
+    /// `now`, which knows nothing of a clock that is put right, or of a machine that slept. To be told every second or so.
+    pub fn set_wall_clock(&mut self, now: Instant, wall_ms: u64) {
+        self.config.wall_ms = wall_ms.saturating_sub(now.0 / 1000);
+    }
+
     /// Takes in one thing that happened at `now`.
     pub fn handle(&mut self, now: Instant, input: Input) {
         self.wall_ms = self.config.wall_ms.saturating_add(now.0 / 1000);
@@ -409,8 +417,8 @@ impl Engine {
         self.trees.restore(token, n, sum);
     }
 
-    /// The newest store that something waits to be durable. Later ones may be synced at leisure.
-    pub fn sync_wanted(&self) -> StoreTicket {
+    /// The newest stores that something waits to be durable. Others may be synced at leisure.
+    pub fn sync_wanted(&self) -> SyncWanted {
         self.slots.wanted()
     }
 

@@ -9,14 +9,13 @@
 //! Rejected: letting each request load and store on its own. Two writes of one key in one burst would both start from the old
 //! record, and the second store would silently undo the first.
 
-use super::StoreTicket;
 use super::exchange::{RowWaiter, RowWork};
 use super::heal::{HealWaiter, HealWork};
 use super::hints::{HintChange, HintWork};
 use super::memory::Boot;
 use super::settle::Order;
 use super::stored::Stored;
-use super::{LoadId, OpId};
+use super::{LoadId, OpId, StoreTicket, SyncWanted};
 use crate::message::{Held, Refusal};
 use crate::place::Place;
 use crate::tree::LeafId;
@@ -114,6 +113,17 @@ pub(super) enum Waiter {
     OwnNoted(Boot),
 }
 
+impl Waiter {
+    /// Whether a client waits, here or behind another coordinator, or a node that wants to be let in. Healing can share a sync with those.
+    fn is_urgent(&self) -> bool {
+        match self {
+            Waiter::LocalAck(_) | Waiter::LocalRead(..) | Waiter::MergeAck(..) | Waiter::FetchAnswer(..) => true,
+            Waiter::PeerNoted(_) | Waiter::OwnNoted(_) => true,
+            Waiter::HandoffAck(..) | Waiter::Exchange(_) | Waiter::Heal(_) | Waiter::Leaves(_) => false,
+        }
+    }
+}
+
 /// One row in memory.
 #[derive(Debug, Default)]
 pub(super) struct Slot {
@@ -136,8 +146,8 @@ pub(super) struct Slots {
     syncing: VecDeque<Syncing>,
     next_load: u64,
     next_ticket: u64,
-    /// The newest store that somebody waits for.
-    wanted: StoreTicket,
+    /// The newest stores that somebody waits for.
+    wanted: SyncWanted,
     /// Work that waits for loads, and waiters for stores.
     queued: usize,
 }
@@ -267,13 +277,15 @@ impl Slots {
 
     /// Lets waiters wait for a store. Gives them back if the store is durable already.
     pub(super) fn wait(&mut self, ticket: StoreTicket, waiters: Vec<Waiter>) -> Option<Vec<Waiter>> {
-        let count = waiters.len();
+        let (count, is_urgent) = (waiters.len(), waiters.iter().any(Waiter::is_urgent));
         match self.entry(ticket) {
             Some(entry) => {
                 entry.waiters.extend(waiters);
                 self.queued += count;
-                if count > 0 {
-                    self.wanted = self.wanted.max(ticket);
+                match is_urgent {
+                    true => self.wanted.now = self.wanted.now.max(ticket),
+                    false if count > 0 => self.wanted.soon = self.wanted.soon.max(ticket),
+                    false => {}
                 }
                 None
             }
@@ -281,8 +293,8 @@ impl Slots {
         }
     }
 
-    /// The newest store that somebody waits for.
-    pub(super) fn wanted(&self) -> StoreTicket {
+    /// The newest stores that somebody waits for.
+    pub(super) fn wanted(&self) -> SyncWanted {
         self.wanted
     }
 

@@ -1,11 +1,14 @@
 //! Weighing records: loading each of a list, and saying of each whether anything stands against settling it.
 //!
-//! A list has hundreds of records, and some may be large, so only a few are loaded at a time. Each is weighed in its slot, in one moment: it is the
-//! moment at which a member's word about this record holds, and at which its watch begins.
+//! A list has hundreds of records, some may be large, and a mass delete makes many lists at once, so only a few records are loaded at a time, and
+//! only so many in a millisecond: a disk that answers at once would otherwise have the engine weigh all of them before it looks at a
+//! request. Each is weighed in its slot, in one moment: it is the moment at which a member's word about this record holds, and at which its
+//! watch begins.
 
 use super::Settling;
 use super::watch::Proof;
 use crate::engine::Engine;
+use crate::engine::background::Task;
 use crate::engine::slots::Work;
 use crate::engine::stored::Stored;
 use crate::key::Key;
@@ -13,9 +16,13 @@ use crate::message::{Candidate, Objection, SettleRound};
 use crate::time::Instant;
 use quorate_ring::PartitionId;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// Records of one list that are loaded at once.
 const WINDOW: usize = 32;
+/// Records of all lists that are begun in one [`TURN`].
+const PER_TURN: usize = 32;
+const TURN: Duration = Duration::from_millis(1);
 /// Lists at once. Beyond: the asker gets no answer, and tries again.
 const CHECKS_MAX: usize = 256;
 
@@ -48,6 +55,8 @@ pub(super) struct Checks {
     /// Those that can go on.
     ready: BTreeSet<u64>,
     last: u64,
+    /// When the present turn ends, and how many records may still be begun in it.
+    turn: (Instant, usize),
 }
 
 impl Checks {
@@ -55,11 +64,21 @@ impl Checks {
         self.ready.pop_first()
     }
 
+    /// Begins a turn if the last one is over. When the present one ends, if nothing more may be begun in it.
+    fn turn(&mut self, now: Instant) -> Option<Instant> {
+        if now >= self.turn.0 {
+            self.turn = (now + TURN, PER_TURN);
+        }
+        let (end, left) = self.turn;
+        (left == 0).then_some(end)
+    }
+
     /// The next record of a list that is to be loaded.
     fn start_next(&mut self, id: u64) -> Option<(u16, Key)> {
         let check = self.checks.get_mut(&id).filter(|check| check.open < WINDOW)?;
         let at = check.started;
         let key = check.candidates.get(at)?.key.clone();
+        self.turn.1 = self.turn.1.checked_sub(1)?;
         check.started += 1;
         check.open += 1;
         Some((u16::try_from(at).expect("a list is bounded"), key))
@@ -94,9 +113,18 @@ impl Engine {
         checks.ready.insert(checks.last);
     }
 
-    /// Goes on with every list that can go on.
+    /// Goes on with every list that can go on, as far as this turn's share.
     pub(super) fn settle_weigh(&mut self, now: Instant) {
-        while let Some(id) = self.settling.checks.next_ready() {
+        loop {
+            if let Some(end) = self.settling.checks.turn(now) {
+                if !self.settling.checks.ready.is_empty() {
+                    self.background.wake(end, Task::Weigh);
+                }
+                return;
+            }
+            let Some(id) = self.settling.checks.next_ready() else {
+                return;
+            };
             while let Some((at, key)) = self.settling.checks.start_next(id) {
                 if !self.owners(&key).contains(&self.me) {
                     self.weigh(now, id, at, &key, None);
@@ -108,6 +136,9 @@ impl Engine {
             }
             if let Some(check) = self.settling.checks.take_done(id) {
                 self.settle_checked(now, check);
+            } else if self.settling.checks.turn(now).is_some() {
+                // It may have more to begin, in the next turn.
+                self.settling.checks.ready.insert(id);
             }
         }
     }
