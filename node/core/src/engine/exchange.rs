@@ -263,7 +263,7 @@ impl Engine {
     }
 
     /// The same, of one partition.
-    fn shared_in(&self, peer: NodeIndex, partition: PartitionId) -> impl Iterator<Item = TreeId> + '_ {
+    pub(super) fn shared_in(&self, peer: NodeIndex, partition: PartitionId) -> impl Iterator<Item = TreeId> + '_ {
         let buckets = &self.config.buckets;
         let mut copies: BTreeSet<u8> = buckets.named.values().map(|bucket| bucket.n).collect();
         copies.insert(buckets.defaults.n);
@@ -312,7 +312,8 @@ impl Engine {
     fn schedule_noted(&mut self, now: Instant) {
         for (node, partition) in std::mem::take(&mut self.exchange.noted) {
             let peer = self.config.ring.index_of(node).filter(|&peer| self.peers.is_up(peer));
-            let Some(peer) = peer.filter(|_| self.config.limits.exchange) else {
+            let is_on = self.config.limits.exchange || self.start_over.is_leaving();
+            let Some(peer) = peer.filter(|_| is_on) else {
                 continue;
             };
             for tree in self.shared_in(peer, partition).collect::<Vec<_>>() {

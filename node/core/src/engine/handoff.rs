@@ -250,7 +250,12 @@ impl Engine {
 
     /// Whether no hints are left that could be brought home: what is left is damaged.
     pub(super) fn hints_are_home(&self) -> bool {
-        let is_lost = |target: &NodeId| self.config.ring.index_of(*target).is_some_and(|node| self.handoffs.is_rest_lost(node));
+        let is_lost = |target: &NodeId| {
+            self.config
+                .ring
+                .index_of(*target)
+                .is_some_and(|node| self.handoffs.is_rest_lost(node))
+        };
         self.hints.targets().all(is_lost)
     }
 

@@ -40,6 +40,7 @@ mod rules;
 mod scrub;
 mod settle;
 mod slots;
+mod start_over;
 mod stored;
 mod tally;
 mod vnodes;
@@ -82,6 +83,7 @@ use repair::Repairs;
 use scrub::Scrub;
 use settle::Settling;
 use slots::{Slots, Work};
+use start_over::StartOver;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -277,6 +279,7 @@ pub struct Engine {
     rebuild: Rebuild,
     heals: Heals,
     scrub: Scrub,
+    start_over: StartOver,
     vnodes: Vnodes,
     gate: Gate,
     slots: Slots,
@@ -319,6 +322,7 @@ impl Engine {
             rebuild,
             heals: Heals::default(),
             scrub: Scrub::default(),
+            start_over: StartOver::default(),
             memory: Memory::new(config.boot, config.seed, config.ring.members().len()),
             vnodes,
             gate: Gate::default(),

@@ -8,8 +8,8 @@ use super::shell::{Found, Read};
 use bytes::Bytes;
 use quorate_core::engine::{Boot, LoadFailed, Scan, ScanPage, StoreTicket};
 use quorate_core::place::{Place, RowName, Shelf};
-use std::ops::RangeInclusive;
 use quorate_storage::{Batch, Column, MemSnapshot, MemStorage, ScanLimit, ScanRow, Storage, StorageError, SyncPoint};
+use std::ops::RangeInclusive;
 
 /// What a load found.
 pub(crate) type LoadResult = Result<Option<Bytes>, LoadFailed>;

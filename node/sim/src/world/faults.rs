@@ -217,7 +217,11 @@ impl World {
         let Some(first) = found.get(number % found.len().max(1)).map(|row| row.token) else {
             return;
         };
-        let last = found.iter().map(|row| row.token).filter(|token| *token >= first).nth(more);
+        let last = found
+            .iter()
+            .map(|row| row.token)
+            .filter(|token| *token >= first)
+            .nth(more);
         let tokens = first..=last.unwrap_or(first);
         let key_of = |row: &ScanRow| Place::key_in(shelf, &row.key).and_then(|key| self.keys.get(&key).copied());
         let row_of = |row: &ScanRow| match shelf {

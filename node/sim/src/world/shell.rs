@@ -126,6 +126,11 @@ impl World {
             true => Probe::StartedOver,
             false => Probe::RollbackRecognised,
         });
+        if is_damaged && self.truth.holds_last_copy(&self.history, self.now, at, None) {
+            self.violated(Promise::P1, || {
+                format!("node {at} starts over, and no other node holds all that it has: {reason}")
+            });
+        }
         if !is_damaged && !is_rolled_back {
             self.violated(Promise::P1, || {
                 format!("node {at} takes its disk for an older copy, and it is none: {reason}")

@@ -91,7 +91,9 @@ impl Engine {
                 self.compare_keys(now, tree);
             }
             // The peer makes its list all the same: it is asked again when it has come.
-            (Phase::Keys { lists, .. }, Err(Refusal::ReadFailed)) if lists.theirs.is_none() => lists.is_mine_damaged = true,
+            (Phase::Keys { lists, .. }, Err(Refusal::ReadFailed)) if lists.theirs.is_none() => {
+                lists.is_mine_damaged = true
+            }
             (Phase::Keys { .. }, Err(Refusal::ReadFailed)) => self.go_round(now, tree, Side::Mine),
             _ => self.end_session(now, tree, End::Failed),
         }

@@ -9,9 +9,9 @@
 //! and this node may start over itself. Rejected: a peer that leaves the leaf out by itself and does not say so. Who asks would take what
 //! is damaged for what was never there.
 
+use super::Lister;
 use super::keys::{Page, Upto};
 use super::session::{End, Phase, Session};
-use super::Lister;
 use crate::engine::Engine;
 use crate::time::Instant;
 use crate::tree::TreeId;
@@ -70,7 +70,10 @@ impl Engine {
             session.left_out.mine |= lists.is_mine_damaged;
             if side == Side::Theirs && session.marks.is_some() && !lists.is_mine_damaged {
                 let upto = Upto { done: 1, last: None };
-                lists.theirs = Some(Page { upto, ..Page::default() });
+                lists.theirs = Some(Page {
+                    upto,
+                    ..Page::default()
+                });
                 return self.compare_keys(now, tree);
             }
             session.skip_leaf();

@@ -31,6 +31,7 @@ impl Engine {
         let ring = &self.config.ring;
         let result = match ask.question {
             _ if ![self.me, from].iter().all(|&node| ring.owns(node, partition, n)) => Err(Refusal::NotOwner),
+            _ if self.start_over.is_leaving() => Err(Refusal::Rebuilding),
             TreeQuestion::Root(root) => self.serve_root(now, from, tree, root),
             TreeQuestion::Leaves(branches) => self.serve_leaves(now, from, tree, &branches),
             TreeQuestion::Keys { leaves, after } => match self.serve_keys(now, from, id, tree, leaves, after) {

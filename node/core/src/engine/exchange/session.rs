@@ -190,6 +190,10 @@ impl Engine {
             Ok(TreeAnswer::Leaves(hashes)) => self.compare_leaves(now, tree, &hashes),
             Ok(TreeAnswer::Keys { entries, done }) => self.take_theirs(now, tree, entries, done.into()),
             Err(Refusal::Overloaded) => self.end_session(now, tree, End::Busy),
+            Err(Refusal::Rebuilding) => {
+                self.peer_leaves(now, from);
+                self.end_session(now, tree, End::Busy);
+            }
             Err(Refusal::ReadFailed) => self.go_round(now, tree, Side::Theirs),
             Err(_) => self.end_session(now, tree, End::Failed),
         }

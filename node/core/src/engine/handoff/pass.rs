@@ -73,7 +73,10 @@ pub(super) struct Home {
 impl Pass {
     /// Goes on behind what is damaged: twice as far each time, since nobody can say where that ends.
     pub(super) fn go_round(&mut self) {
-        let at = self.after.take().map_or(self.from, |last| self.from.max(last.token().0));
+        let at = self
+            .after
+            .take()
+            .map_or(self.from, |last| self.from.max(last.token().0));
         self.skip = self.skip.saturating_mul(2).max(SKIP_MIN);
         self.went_round = true;
         match at.checked_add(self.skip) {

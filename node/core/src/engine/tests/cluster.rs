@@ -483,7 +483,9 @@ impl Cluster {
             ScanRows::Hints(_, from) => from.0.max(what.after.as_ref().map_or(0, |key| key.token().0)) <= *hit.end(),
             _ => false,
         });
-        let before = rows.iter().take_while(|(key, _)| met.is_none_or(|met| key.token().0 < *met.start()));
+        let before = rows
+            .iter()
+            .take_while(|(key, _)| met.is_none_or(|met| key.token().0 < *met.start()));
         let before = before.count();
         rows.truncate(before);
         let hits_damage = met.is_some() && rows.is_empty();
