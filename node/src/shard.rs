@@ -449,7 +449,7 @@ impl Inner {
 
     /// Reads rows in order.
     fn scan(&mut self, scan: ScanId, what: &Scan) {
-        let (shelf, tokens, after) = what.rows_of_store();
+        let (shelf, tokens, after) = what.bounds();
         let after = after.as_ref().map(|row| (row.token, &row.key[..]));
         let limit = ScanLimit {
             rows: what.rows_max,

@@ -79,6 +79,8 @@ probes! {
     RottenRecord => "record rotted",
     RottenHint => "hint rotted",
     RottenLeaf => "leaf of a Merkle tree rotted",
+    Damaged => "file damaged under records",
+    StartedOver => "node with a damaged file started over",
     SlowNode => "node answered late",
     StaysAway => "node went away for good",
     Converged => "replicas became equal",

@@ -749,3 +749,59 @@ fn a_read_that_sees_as_many_equal_answers_of_a_half_done_write_as_it_asked_for_m
         s.run();
     }
 }
+
+/// A file is damaged under the node's only record.
+fn damage(node: u8) -> FaultKind {
+    FaultKind::Damage {
+        node,
+        what: Rotten::Record,
+        row: 0,
+        more: 0,
+    }
+}
+
+#[test]
+fn a_disk_that_was_lost_and_a_damaged_file_on_another_one_both_end_whole() {
+    for damaged in 1..3 {
+        let mut s = Scenario::new(2, defaults());
+        s.plan.options.loses = true;
+        s.put(0, 0, ContextChoice::None);
+        s.wait(3_000);
+        let wiped = s.owner(0);
+        for rank in 1..=damaged {
+            s.fault(damage(s.owner(rank)));
+        }
+        s.fault(FaultKind::Crash {
+            node: wiped,
+            survive_pm: 1000,
+            down_ms: 100,
+            wipe: true,
+        });
+        s.wait(5_000);
+        s.put(1, 1, ContextChoice::Last);
+        let report = s.run();
+        assert_eq!(report.probes.count(Probe::Damaged), damaged as u64);
+        assert_eq!(report.probes.count(Probe::StartedOver), damaged as u64);
+    }
+}
+
+#[test]
+fn a_file_damaged_under_hints_and_records_ends_whole() {
+    let mut s = Scenario::new(2, defaults());
+    s.plan.options.loses = true;
+    let (node, away) = (s.owner(0), s.owner(2));
+    s.isolate(&[away], 12_000);
+    s.put(0, 0, ContextChoice::None);
+    s.put(1, 1, ContextChoice::Last);
+    s.fault(FaultKind::Damage {
+        node,
+        what: Rotten::Hint,
+        row: 0,
+        more: 0,
+    });
+    s.wait(10_000);
+    s.put(0, 2, ContextChoice::Last);
+    let report = s.run();
+    assert_eq!(report.probes.count(Probe::Damaged), 1);
+    assert_eq!(report.probes.count(Probe::StartedOver), 1);
+}

@@ -25,6 +25,8 @@ pub(super) enum Task {
     Heal,
     /// Reads all records, slowly, for what is wrong.
     Scrub,
+    /// Starts over, if that is safe.
+    StartOver,
     /// Stores the node's own note again.
     NoteOwn,
     /// Stores notes of what peers have missed again.
@@ -119,6 +121,7 @@ impl Engine {
                 Task::Greet => self.greet_again(now),
                 Task::Heal => self.run_heals(now),
                 Task::Scrub => self.run_scrub(now),
+                Task::StartOver => self.run_start_over(now),
                 Task::NoteOwn => self.note_rebuilt(),
                 Task::NoteMissed => self.note_unmarked(now),
             }

@@ -267,6 +267,7 @@ impl Engine {
         self.hints.removal_begins(change);
         if before == 0 {
             self.counters.hints_stored += 1;
+            self.handoffs.is_new(self.config.ring.index_of(*target));
             self.wake_handoff_soon(now, *target);
         }
         Some(Change::Hint(change))
@@ -310,7 +311,7 @@ impl Engine {
         if self.gate.is_closed(now) {
             self.background.wake(self.gate.opens_at(now), Task::NoteMissed);
         } else {
-            self.background.cancel(Task::NoteMissed);
+            self.background.sleep(None, Task::NoteMissed);
             for (target, partition) in std::mem::take(&mut self.hints.unmarked) {
                 self.mark_dirty_again(target, partition);
             }

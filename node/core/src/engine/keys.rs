@@ -93,7 +93,8 @@ impl Engine {
         let (mut waiters, mut at_once, mut writes) = (Vec::with_capacity(work.len()), Vec::new(), Vec::new());
         let mut unreadable = Vec::new();
         for work in work {
-            if stored.is_incomplete() && !work.takes_parts() {
+            let is_taken = !(self.start_over.is_leaving() && work.brings_news());
+            if !is_taken || (stored.is_incomplete() && !work.takes_parts()) {
                 unreadable.push(work);
                 continue;
             }

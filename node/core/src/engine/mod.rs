@@ -41,6 +41,7 @@ mod scrub;
 mod settle;
 mod sizes;
 mod slots;
+mod start_over;
 mod stored;
 mod tally;
 mod vnodes;
@@ -83,6 +84,7 @@ use repair::Repairs;
 use scrub::Scrub;
 use settle::Settling;
 use slots::{Change, Slots, Work};
+use start_over::StartOver;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -286,6 +288,7 @@ pub struct Engine {
     rebuild: Rebuild,
     heals: Heals,
     scrub: Scrub,
+    start_over: StartOver,
     vnodes: Vnodes,
     gate: Gate,
     slots: Slots,
@@ -328,6 +331,7 @@ impl Engine {
             rebuild,
             heals: Heals::default(),
             scrub: Scrub::default(),
+            start_over: StartOver::default(),
             memory: Memory::new(config.boot, config.seed, config.ring.members().len()),
             vnodes,
             gate: Gate::default(),

@@ -52,6 +52,8 @@ pub(super) struct Node {
     pub(super) is_put_back: bool,
     /// Its process began with a directory from which something is missing.
     pub(super) is_new: bool,
+    /// A file of its disk is damaged.
+    pub(super) is_damaged: bool,
     /// Keys whose records have rotted on its disk and were not written again since.
     pub(super) rotten: BTreeSet<usize>,
 }

@@ -123,8 +123,18 @@ impl World {
     /// The process ends, its data is set aside, and it starts again with nothing.
     fn set_aside(&mut self, at: NodeNo, reason: &str) {
         self.note(|| format!("node {at} sets its data aside: {reason}"));
-        self.probes.hit(Probe::RollbackRecognised);
-        if !self.nodes[at].is_rolled_back {
+        let node = &self.nodes[at];
+        let (is_damaged, is_rolled_back) = (node.is_damaged, node.is_rolled_back);
+        self.probes.hit(match is_damaged {
+            true => Probe::StartedOver,
+            false => Probe::RollbackRecognised,
+        });
+        if is_damaged && self.truth.holds_last_copy(&self.history, self.now, at, None) {
+            self.violated(Promise::P1, || {
+                format!("node {at} starts over, and no other node holds all that it has: {reason}")
+            });
+        }
+        if !is_damaged && !is_rolled_back {
             self.violated(Promise::P1, || {
                 format!("node {at} takes its disk for an older copy, and it is none: {reason}")
             });

@@ -58,13 +58,18 @@ pub(in crate::engine) struct Hints {
     /// Removals that are not durable, by partition: a power cut would take them back.
     going: BTreeMap<PartitionId, u32>,
     /// What could not even be noted as dirty, since the disk refused.
-    pub(super) unmarked: BTreeSet<(NodeId, PartitionId)>,
+    pub(in crate::engine) unmarked: BTreeSet<(NodeId, PartitionId)>,
 }
 
 impl Hints {
     /// Whether there are any for the owner.
     pub(in crate::engine) fn are_for(&self, target: NodeId) -> bool {
         self.targets.contains_key(&target)
+    }
+
+    /// The owners that there are any for.
+    pub(in crate::engine) fn targets(&self) -> impl Iterator<Item = &NodeId> {
+        self.targets.keys()
     }
 
     /// Whether there are any of the partition for the owner.
