@@ -260,6 +260,35 @@ fn a_retry_of_an_overwritten_write_does_not_bring_it_back() {
     assert_eq!(report.probes.count(Probe::DuplicateMetOverwritten), 1);
 }
 
+/// A write is tried at an owner that is cut off, and at once at another one. It is overwritten `overwrites` times and deleted before the cut heals. What
+/// is left, and whether there was a time when the first try was there and the other one was not known to it.
+fn overwritten_while_its_first_try_is_cut_off(has_keys: bool, overwrites: usize) -> RunReport {
+    let mut s = Scenario::new(1, sloppy());
+    s.plan.options.clients[0].has_keys = has_keys;
+    s.put(0, 1, ContextChoice::None);
+    let cut_off = s.owner(0);
+    s.isolate(&[cut_off], 30_000);
+    s.put(0, 0, ContextChoice::Last);
+    s.step(0, 1, Action::Again { back: 0, retry: true });
+    for _ in 0..overwrites {
+        s.put(0, 1, ContextChoice::Last);
+    }
+    s.delete(0, 1);
+    s.wait(30_000);
+    s.run()
+}
+
+#[test]
+fn a_first_try_from_behind_a_cut_stays_away_however_often_its_retry_was_overwritten() {
+    for has_keys in [false, true] {
+        for overwrites in [0, 7, 8, 30, 60] {
+            let report = overwritten_while_its_first_try_is_cut_off(has_keys, overwrites);
+            assert_eq!(report.live, [[0; 0]], "with keys: {has_keys}, {overwrites} overwrites");
+            assert!(report.probes.count(Probe::HintStored) > 0);
+        }
+    }
+}
+
 #[test]
 fn a_retry_replaces_nothing_that_was_written_in_between() {
     let mut s = Scenario::new(
@@ -719,4 +748,60 @@ fn a_read_that_sees_as_many_equal_answers_of_a_half_done_write_as_it_asked_for_m
         }
         s.run();
     }
+}
+
+/// A file is damaged under the node's only record.
+fn damage(node: u8) -> FaultKind {
+    FaultKind::Damage {
+        node,
+        what: Rotten::Record,
+        row: 0,
+        more: 0,
+    }
+}
+
+#[test]
+fn a_disk_that_was_lost_and_a_damaged_file_on_another_one_both_end_whole() {
+    for damaged in 1..3 {
+        let mut s = Scenario::new(2, defaults());
+        s.plan.options.loses = true;
+        s.put(0, 0, ContextChoice::None);
+        s.wait(3_000);
+        let wiped = s.owner(0);
+        for rank in 1..=damaged {
+            s.fault(damage(s.owner(rank)));
+        }
+        s.fault(FaultKind::Crash {
+            node: wiped,
+            survive_pm: 1000,
+            down_ms: 100,
+            wipe: true,
+        });
+        s.wait(5_000);
+        s.put(1, 1, ContextChoice::Last);
+        let report = s.run();
+        assert_eq!(report.probes.count(Probe::Damaged), damaged as u64);
+        assert_eq!(report.probes.count(Probe::StartedOver), damaged as u64);
+    }
+}
+
+#[test]
+fn a_file_damaged_under_hints_and_records_ends_whole() {
+    let mut s = Scenario::new(2, defaults());
+    s.plan.options.loses = true;
+    let (node, away) = (s.owner(0), s.owner(2));
+    s.isolate(&[away], 12_000);
+    s.put(0, 0, ContextChoice::None);
+    s.put(1, 1, ContextChoice::Last);
+    s.fault(FaultKind::Damage {
+        node,
+        what: Rotten::Hint,
+        row: 0,
+        more: 0,
+    });
+    s.wait(10_000);
+    s.put(0, 2, ContextChoice::Last);
+    let report = s.run();
+    assert_eq!(report.probes.count(Probe::Damaged), 1);
+    assert_eq!(report.probes.count(Probe::StartedOver), 1);
 }

@@ -12,7 +12,7 @@ use crate::message::PeerMessage;
 use crate::place::{Place, RowName, Shelf};
 use crate::request::{Operation, Response};
 use bytes::Bytes;
-use quorate_ring::{NodeId, NodeIndex};
+use quorate_ring::{NodeId, NodeIndex, Token};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -67,16 +67,16 @@ pub struct Scan {
 }
 
 impl Scan {
-    /// The same in the store's terms: which shelf, which tokens, and behind which row.
-    pub fn rows_of_store(&self) -> (Shelf, RangeInclusive<u64>, Option<RowName>) {
-        let after = |place: fn(Key) -> Place| self.after.clone().map(|key| place(key).row());
+    /// Where these rows are: on which shelf, under which tokens, and behind the row of which name.
+    pub fn bounds(&self) -> (Shelf, RangeInclusive<u64>, Option<RowName>) {
+        let after = self.after.clone();
         match &self.rows {
-            ScanRows::Records(tokens) => (Shelf::Record, tokens.clone(), after(Place::Record)),
-            ScanRows::Settle(tokens) => (Shelf::Settle, tokens.clone(), after(Place::Settle)),
-            ScanRows::Hints(target) => {
-                let token = Place::hints_token(*target);
-                let after = self.after.clone().map(|key| Place::Hint(*target, key).row());
-                (Shelf::Hint, token..=token, after)
+            ScanRows::Records(tokens) => (Shelf::Record, tokens.clone(), after.map(|key| Place::Record(key).row())),
+            ScanRows::Settle(tokens) => (Shelf::Settle, tokens.clone(), after.map(|key| Place::Settle(key).row())),
+            &ScanRows::Hints(target, from) => {
+                let first = Place::hints_from(target, from);
+                let after = after.map_or(first, |key| Place::Hint(target, key).row());
+                (Shelf::Hint, after.token..=after.token, Some(after))
             }
         }
     }
@@ -87,8 +87,8 @@ impl Scan {
 pub enum ScanRows {
     /// The records of a range of tokens, in the order of their tokens.
     Records(RangeInclusive<u64>),
-    /// The hints for an owner, in the order of their tokens.
-    Hints(NodeId),
+    /// The hints for an owner, of keys with this token or a later one, in the order of their tokens.
+    Hints(NodeId, Token),
     /// The keys that wait to be settled, in a range of tokens, in the order of their tokens.
     Settle(RangeInclusive<u64>),
 }

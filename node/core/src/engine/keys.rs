@@ -93,7 +93,8 @@ impl Engine {
         let (mut waiters, mut at_once, mut writes) = (Vec::with_capacity(work.len()), Vec::new(), Vec::new());
         let mut unreadable = Vec::new();
         for work in work {
-            if stored.is_incomplete() && !work.takes_parts() {
+            let is_taken = !(self.start_over.is_leaving() && work.brings_news());
+            if !is_taken || (stored.is_incomplete() && !work.takes_parts()) {
                 unreadable.push(work);
                 continue;
             }
@@ -252,7 +253,7 @@ impl Engine {
             None => {}
         }
         match &failed.place {
-            Place::Dirty(node, partition) => self.undo_mark(*node, *partition),
+            Place::Dirty(node, partition) => self.undo_mark(now, *node, *partition),
             Place::Settle(key) => self.settle_store_failed(now, key),
             _ => {}
         }

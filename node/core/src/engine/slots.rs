@@ -86,6 +86,11 @@ impl Work {
             Work::Weigh { .. } | Work::Settle(_) => false,
         }
     }
+
+    /// Whether this may bring what no other node has.
+    pub(super) fn brings_news(&self) -> bool {
+        matches!(self, Work::Coordinate(_) | Work::Merge { .. } | Work::Handoff { .. })
+    }
 }
 
 /// Something to say once a row is on disk as it is now.
@@ -167,6 +172,13 @@ pub(super) struct Syncing {
     /// Whether dots were minted in it.
     minted: bool,
     failed: bool,
+}
+
+impl Syncing {
+    /// What it did to what is counted in memory, unless it was refused: then that was undone.
+    pub(super) fn change(&self) -> Option<Change> {
+        self.change.filter(|_| !self.failed)
+    }
 }
 
 /// What a store does to what is counted in memory.
@@ -331,9 +343,18 @@ impl Slots {
         ready
     }
 
-    /// The newest stores that somebody waits for.
-    pub(super) fn wanted(&self) -> SyncWanted {
-        self.wanted
+    /// The newest stores that somebody waits for. When half of `max` rows are in memory all are wanted: only a sync lets them go.
+    pub(super) fn wanted(&self, max: usize) -> SyncWanted {
+        let mut wanted = self.wanted;
+        if self.slots.len() >= max.div_ceil(2) {
+            wanted.soon = StoreTicket(self.next_ticket);
+        }
+        wanted
+    }
+
+    /// All that was stored so far is to be synced soon.
+    pub(super) fn want_all(&mut self) {
+        self.wanted.soon = StoreTicket(self.next_ticket);
     }
 
     /// The next store that is durable now that all up to `upto` are. Its slot leaves memory if that was the last.

@@ -26,6 +26,10 @@ const TWO: Need = Need {
 
 /// A history of one key with N=3, and what is left of it.
 pub(crate) struct ByHand {
+    /// Whether ids say from the first try on that a write may be sent again.
+    pub(crate) has_keys: bool,
+    /// Overwritten writes that some disk remembered as sent again.
+    pub(crate) resent: BTreeSet<Identity>,
     pub(crate) options: Options,
     pub(crate) history: History,
     pub(crate) finals: Vec<Record>,
@@ -47,6 +51,8 @@ impl ByHand {
         options.forgets = false;
         options.loses = false;
         ByHand {
+            has_keys: false,
+            resent: BTreeSet::new(),
             options,
             history: History::default(),
             finals: vec![Record::default()],
@@ -75,10 +81,8 @@ impl ByHand {
     fn write(&mut self, start: u64, ending: Ending, covers: &[WriteIndex], is_put: bool) -> WriteIndex {
         let number = self.history.writes.len() as u64;
         let value = is_put.then(|| make_value(number, 16));
-        let request = RequestId {
-            stamp_ms: number,
-            unique: number,
-        };
+        let once = RequestId::new(2 * number, number);
+        let request = if self.has_keys { once.again() } else { once };
         let payload = value.clone().map_or(Content::Tombstone, Content::Value).payload_hash();
         if ending != Ending::NotApplied {
             self.stored.insert((number, payload));
@@ -155,6 +159,7 @@ impl ByHand {
     pub(crate) fn judge(&self) -> Vec<Violation> {
         super::all(&Facts {
             options: &self.options,
+            resent: self.resent.clone(),
             history: &self.history,
             state: &State {
                 at: u64::MAX,

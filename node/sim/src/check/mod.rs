@@ -25,7 +25,7 @@ use crate::plan::Options;
 use crate::violation::{Promise, Violation};
 use crate::world::truth::Identity;
 use quorate_core::bucket::{BlindWrites, Durability};
-use quorate_core::record::Record;
+use quorate_core::record::{OVERWRITTEN_AGAIN_MAX, OVERWRITTEN_MAX, Record};
 use std::collections::BTreeSet;
 
 /// What was left of all keys at some moment after healing.
@@ -41,6 +41,8 @@ pub(crate) struct State {
 /// Everything that a checker may look at.
 pub(crate) struct Facts<'a> {
     pub(crate) options: &'a Options,
+    /// Overwritten writes that some disk remembered under an id that says that they were sent again.
+    pub(crate) resent: BTreeSet<Identity>,
     pub(crate) history: &'a History,
     /// What is left.
     pub(crate) state: &'a State,
@@ -231,8 +233,21 @@ impl<'a> Case<'a> {
     /// back. The list goes by the stamps, not by when things happened.
     pub(crate) fn is_beyond_window(&self, index: WriteIndex) -> bool {
         let write = &self.writes()[index];
-        let younger = |&&other: &&WriteIndex| self.writes()[other].request > write.request;
-        self.of_key(write.key).iter().filter(younger).count() >= quorate_core::record::OVERWRITTEN_MAX
+        let (age, window) = (write.request.again(), self.window(write));
+        let younger = |&&other: &&WriteIndex| self.writes()[other].request.again() > age;
+        self.of_key(write.key).iter().filter(younger).count() >= window
+    }
+
+    /// How many younger ones it takes. The long window is for a write whose every copy says that it may be sent again; and for one of which only some
+    /// do if such a one was overwritten, and no disk loses what it remembers.
+    fn window(&self, write: &Write) -> usize {
+        let options = self.facts.options;
+        let is_kept = !options.forgets && !options.loses;
+        let was_resent = is_kept && self.facts.resent.contains(&(write.request.unique, write.payload));
+        match write.request.is_again() || was_resent {
+            true => OVERWRITTEN_AGAIN_MAX,
+            false => OVERWRITTEN_MAX,
+        }
     }
 }
 

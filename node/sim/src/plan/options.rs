@@ -83,6 +83,9 @@ pub struct ClientPlan {
     /// Whether it gives what it has seen with each request, and so never sees less.
     #[serde(default)]
     pub is_session: bool,
+    /// Whether its request ids say from the first try on that a write may be sent again, as those of an `Idempotency-Key` do.
+    #[serde(default)]
+    pub has_keys: bool,
 }
 
 /// What nodes do of their own accord.
@@ -167,6 +170,9 @@ pub struct DiskRates {
     pub sync_us: u32,
     /// Syncs that take twenty times as long.
     pub slow_sync_pm: u16,
+    /// Until stores are synced that nobody waits for. Zero: like all others.
+    #[serde(default)]
+    pub flush_ms: u32,
 }
 
 impl Options {
@@ -208,6 +214,7 @@ impl Options {
                 read_us: 200,
                 sync_us: 1_000,
                 slow_sync_pm: 0,
+                flush_ms: 0,
             },
             lost_replies_pm: 0,
             forgets: false,

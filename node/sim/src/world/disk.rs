@@ -9,6 +9,7 @@ use bytes::Bytes;
 use quorate_core::engine::{Boot, LoadFailed, Scan, ScanPage, StoreTicket};
 use quorate_core::place::{Place, RowName, Shelf};
 use quorate_storage::{Batch, Column, MemSnapshot, MemStorage, ScanLimit, ScanRow, Storage, StorageError, SyncPoint};
+use std::ops::RangeInclusive;
 
 /// What a load found.
 pub(crate) type LoadResult = Result<Option<Bytes>, LoadFailed>;
@@ -96,7 +97,7 @@ impl Disk {
         if fail || self.unreadable > 0 {
             return Err(LoadFailed::Unreadable);
         }
-        let (shelf, tokens, after) = what.rows_of_store();
+        let (shelf, tokens, after) = what.bounds();
         let after = after.as_ref().map(|row| (row.token, &row.key[..]));
         let limit = ScanLimit {
             rows: what.rows_max,
@@ -112,6 +113,16 @@ impl Disk {
             rows: page.rows.into_iter().filter_map(row).collect(),
             done: page.done,
         })
+    }
+
+    /// Whether a store that was carried out is in no sync that has ended or is running.
+    pub(crate) fn lacks(&self, ticket: StoreTicket) -> bool {
+        self.taken < ticket
+    }
+
+    /// Whether any is.
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.lacks(self.newest)
     }
 
     /// Begins a sync if none is running and there is something to sync. Returns how many batches it takes in.
@@ -216,9 +227,20 @@ impl Disk {
         self.store.rot(column, row.token, &row.key, bit);
     }
 
+    /// A file is damaged under these rows.
+    pub(crate) fn damage(&mut self, column: Column, tokens: RangeInclusive<u64>) {
+        self.store.damage_block(column, tokens);
+    }
+
     /// All rows of a column.
     pub(crate) fn rows(&self, column: Column) -> Vec<ScanRow> {
-        self.store.rows(column)
+        let mut rows = self.store.rows(column);
+        for row in rows.iter_mut().filter(|row| row.payload.is_ok()) {
+            if let Err(damaged @ StorageError::Damaged { .. }) = self.store.get_row(column, row.token, &row.key) {
+                row.payload = Err(damaged);
+            }
+        }
+        rows
     }
 }
 

@@ -266,6 +266,7 @@ impl World {
                 self.read(node, read, early);
             }
             Event::Synced { node, life } if self.lives(node, life) => self.synced(node),
+            Event::Flush { node, life } if self.lives(node, life) => self.flush(node),
             Event::Resume { node, life, pause } if self.pause_lasts(node, life, pause) => self.resume(node),
             Event::Silent { node, life, pause } if self.pause_lasts(node, life, pause) => self.silent(node),
             Event::Start { node, life } if !self.nodes[node].is_running() && self.nodes[node].life() == life => {
@@ -297,6 +298,7 @@ impl World {
         self.count_cut(first);
         let mut facts = Facts {
             options: &self.plan.options,
+            resent: self.truth.resent(),
             history: &self.history,
             state: first,
             converged_at: first.at,

@@ -33,6 +33,8 @@ pub(super) struct Node {
     /// When it was last paused or resumed.
     pub(super) disturbed_at: u64,
     pub(super) tick_at: Option<u64>,
+    /// When what nobody waits for is synced, if there is something.
+    pub(super) flush_at: Option<u64>,
     /// Effects until it crashes between two of them, and for how long.
     pub(super) crash_after: Option<(u32, u32)>,
     /// Handles of writes that were handed in and not replied to.
@@ -50,6 +52,8 @@ pub(super) struct Node {
     pub(super) is_put_back: bool,
     /// Its process began with a directory from which something is missing.
     pub(super) is_new: bool,
+    /// A file of its disk is damaged.
+    pub(super) is_damaged: bool,
     /// Keys whose records have rotted on its disk and were not written again since.
     pub(super) rotten: BTreeSet<usize>,
 }
@@ -133,7 +137,7 @@ impl World {
         node.has_amnesia &= boot.is_new || node.is_put_back;
         node.origin = origin;
         node.seen = Counters::default();
-        node.tick_at = None;
+        (node.tick_at, node.flush_at) = (None, None);
         self.note(|| format!("node {at} starts"));
         self.feed(at, Input::Tick);
         self.dial_all(at);

@@ -433,6 +433,11 @@ impl Truth {
         &self.owners[key]
     }
 
+    /// Overwritten writes that some node remembered durably as sent again.
+    pub(crate) fn resent(&self) -> BTreeSet<Identity> {
+        self.nodes.iter().flat_map(NodeRows::resent).copied().collect()
+    }
+
     /// Whether anything that was known of this key was ever dropped because it was settled.
     pub(crate) fn was_settled(&self, key: usize) -> bool {
         self.settled.contains(&key)

@@ -32,6 +32,7 @@ fn a_fallback_keeps_the_record_for_an_owner_that_is_away_and_counts_for_w() {
     assert_eq!(role_of(&replicas, owners[1]), Role::Primary);
     let answered = replicas.iter().filter(|r| r.state == Acked).count();
     assert_eq!((answered, replicas.len()), (3, 4));
+    assert_eq!(cluster.engines[owners[0]].counters().fallback_acks, 1);
     cluster.assert_idle();
 }
 
