@@ -285,6 +285,7 @@ impl World {
             at: self.now,
             finals: (0..self.key_names.len()).map(|key| self.truth.merged(key)).collect(),
             judged: self.history.writes.len(),
+            resent: self.truth.resent(),
         }
     }
 
@@ -296,7 +297,6 @@ impl World {
             .collect();
         let mut facts = Facts {
             options: &self.plan.options,
-            resent: self.truth.resent(),
             history: &self.history,
             state: first,
             converged_at: first.at,
