@@ -159,12 +159,12 @@ impl ByHand {
     pub(crate) fn judge(&self) -> Vec<Violation> {
         super::all(&Facts {
             options: &self.options,
-            resent: self.resent.clone(),
             history: &self.history,
             state: &State {
                 at: u64::MAX,
                 finals: self.finals.clone(),
                 judged: self.history.writes.len(),
+                resent: self.resent.clone(),
             },
             converged_at: self.converged_at,
             settled: vec![self.settled],

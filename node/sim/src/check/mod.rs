@@ -36,13 +36,13 @@ pub(crate) struct State {
     pub(crate) finals: Vec<Record>,
     /// How many writes had begun. Later ones are not in there.
     pub(crate) judged: usize,
+    /// Overwritten writes that some disk had remembered by then under an id that says that they were sent again.
+    pub(crate) resent: BTreeSet<Identity>,
 }
 
 /// Everything that a checker may look at.
 pub(crate) struct Facts<'a> {
     pub(crate) options: &'a Options,
-    /// Overwritten writes that some disk remembered under an id that says that they were sent again.
-    pub(crate) resent: BTreeSet<Identity>,
     pub(crate) history: &'a History,
     /// What is left.
     pub(crate) state: &'a State,
@@ -243,7 +243,7 @@ impl<'a> Case<'a> {
     fn window(&self, write: &Write) -> usize {
         let options = self.facts.options;
         let is_kept = !options.forgets && !options.loses;
-        let was_resent = is_kept && self.facts.resent.contains(&(write.request.unique, write.payload));
+        let was_resent = is_kept && self.facts.state.resent.contains(&(write.request.unique, write.payload));
         match write.request.is_again() || was_resent {
             true => OVERWRITTEN_AGAIN_MAX,
             false => OVERWRITTEN_MAX,

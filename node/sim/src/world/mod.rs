@@ -286,6 +286,7 @@ impl World {
             at: self.now,
             finals: (0..self.key_names.len()).map(|key| self.truth.merged(key)).collect(),
             judged: self.history.writes.len(),
+            resent: self.truth.resent(),
         }
     }
 
@@ -298,7 +299,6 @@ impl World {
         self.count_cut(first);
         let mut facts = Facts {
             options: &self.plan.options,
-            resent: self.truth.resent(),
             history: &self.history,
             state: first,
             converged_at: first.at,
