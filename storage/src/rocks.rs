@@ -109,12 +109,13 @@ impl RocksStorage {
     }
 
     /// The same as [`apply`](Storage::apply) for what is worth the reserve: a few small rows without which the node is of no use. They are written
-    /// also where other writes are refused for the disk's sake.
+    /// also where other writes are refused for the disk's sake, down to a few MiB.
     ///
     /// # Errors
-    /// As for `apply`, but for that refusal.
+    /// As for `apply`.
     pub fn apply_in_reserve(&self, batch: &mut Batch) -> Result<(), StorageError> {
         self.check_running()?;
+        self.space.refuse_if_out()?;
         self.write(batch)
     }
 
