@@ -8,6 +8,8 @@
 //! empty one, as one that has lost its memory: the other owners have what it needs. A node without peers stops instead: nobody could give it
 //! anything back. Rejected: repairing what is damaged, which ends with a store that has forgotten something and does not know what.
 
+mod damage;
+
 use crate::config::NodeConfig;
 use crate::node::{NodeError, system};
 use quorate_core::bucket::Durability;
@@ -37,6 +39,16 @@ const OPEN_QUORUM: &str = "open_quorum";
 /// # Errors
 /// The directory cannot be used. What is in it was not changed, unless the log says that it was set aside.
 pub(crate) fn open(config: &mut NodeConfig) -> Result<(Arc<RocksStorage>, Engine), NodeError> {
+    match open_once(config) {
+        Err(error) if damage::is_beyond_use(&error) && config.members().len() > 1 => {
+            set_aside(config, &error)?;
+            open_once(config)
+        }
+        other => other,
+    }
+}
+
+fn open_once(config: &mut NodeConfig) -> Result<(Arc<RocksStorage>, Engine), NodeError> {
     let storage = open_or_set_aside(config)?;
     let mut batch = Batch::new();
     let is_known = identify(&storage, config, &mut batch)?;
@@ -67,6 +79,11 @@ fn open_or_set_aside(config: &NodeConfig) -> Result<RocksStorage, NodeError> {
     if !is_beyond_use || config.members().len() == 1 {
         return Err(error.into());
     }
+    set_aside(config, &error)?;
+    Ok(RocksStorage::open(&config.data_dir, &options)?)
+}
+
+fn set_aside(config: &NodeConfig, error: &dyn std::error::Error) -> Result<(), NodeError> {
     tracing::error!(%error, "the data directory is beyond use; setting its data aside, to be rebuilt from the other owners");
     let aside = set_directory_aside(&config.data_dir).map_err(|source| NodeError::SetAside {
         path: config.data_dir.clone(),
@@ -76,7 +93,7 @@ fn open_or_set_aside(config: &NodeConfig) -> Result<RocksStorage, NodeError> {
         aside = %aside.display(),
         "the old data are there; remove them when all owners agree (quorate wait --for settled). What no other node has is only there"
     );
-    Ok(RocksStorage::open(&config.data_dir, &options)?)
+    Ok(())
 }
 
 /// Checks whose directory it is, or says so. Returns whether it was known.
@@ -173,6 +190,7 @@ fn engine(config: &NodeConfig, boot: Boot) -> Result<Engine, NodeError> {
         buckets: config.bucket_table(),
         limits: config.engine_limits(),
         wall_ms: wall_ms(),
+        is_replaced: boot.is_new && damage::is_replaced(&config.data_dir),
         boot,
     }))
 }
@@ -187,7 +205,7 @@ pub(crate) fn wall_ms() -> u64 {
 /// Hands the engine what its last process left.
 fn restore(engine: &mut Engine, storage: &RocksStorage, is_legacy: bool) -> Result<(), NodeError> {
     restore_notes(engine, storage)?;
-    restore_hints(engine, storage)?;
+    damage::restore_hints(engine, storage)?;
     if is_legacy {
         tracing::info!("an earlier version made this data directory; computing its Merkle trees");
         return make_trees(engine, storage);
@@ -221,19 +239,9 @@ fn restore_notes(engine: &mut Engine, storage: &RocksStorage) -> Result<(), Node
     Ok(())
 }
 
-fn restore_hints(engine: &mut Engine, storage: &RocksStorage) -> Result<(), NodeError> {
-    each_row(storage, Column::Hint, |row| {
-        if let Some(Place::Hint(target, key)) = Place::hint_in(row.token, &row.key) {
-            // One that is damaged counts too: it stands for something that the owner may lack.
-            engine.restore_hint(target, &key, &row.payload.unwrap_or_default());
-        }
-    })?;
-    Ok(())
-}
-
 /// All leaves or none: trees that are computed again start from nothing.
 fn restore_leaves(engine: &mut Engine, storage: &RocksStorage) -> Result<(), StorageError> {
-    let mut leaves = Vec::new();
+    let (mut leaves, mut suspects) = (Vec::new(), Vec::new());
     each_row(storage, Column::Leaf, |row| {
         let sum = row
             .payload
@@ -242,16 +250,20 @@ fn restore_leaves(engine: &mut Engine, storage: &RocksStorage) -> Result<(), Sto
             .and_then(|payload| <[u8; 8]>::try_from(payload).ok());
         match (&row.key[..], sum) {
             (&[n], Some(sum)) => leaves.push((row.token, n, u64::from_le_bytes(sum))),
-            // The scrub computes it again.
-            _ => tracing::error!(
-                token = row.token,
-                "a leaf of a Merkle tree cannot be read; going on without it"
-            ),
+            _ => {
+                tracing::error!(
+                    token = row.token,
+                    "a leaf of a Merkle tree cannot be read; computing it again"
+                );
+                suspects.push(row.token);
+            }
         }
     })?;
     leaves
         .into_iter()
         .for_each(|(token, n, sum)| engine.restore_leaf(token, n, sum));
+    // Nothing is rebuilt from this node before they are right.
+    suspects.into_iter().for_each(|token| engine.restore_suspect(token));
     Ok(())
 }
 

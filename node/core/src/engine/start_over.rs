@@ -27,16 +27,18 @@ use std::time::Duration;
 
 /// Between the looks whether it is safe, for each node before this one in the ring.
 const TURN: Duration = Duration::from_secs(15);
-/// Between the looks whether all is given, and for how long at most.
+/// Between the looks whether all is given.
 const LOOK: Duration = Duration::from_millis(250);
+/// How long that may take, and for each partition and peer.
 const LEAVE_MAX: Duration = Duration::from_secs(60);
+const LEAVE_MAX_EACH: Duration = Duration::from_millis(20);
 
 /// Whether this node is to start over, and how far that is.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct StartOver {
     /// Something is damaged: when it is looked at next.
     at: Option<Instant>,
-    /// Since when this node takes nothing in.
+    /// This node takes nothing in, at most until then.
     leaving: Option<Instant>,
 }
 
@@ -67,7 +69,7 @@ impl Engine {
         match self.start_over.leaving {
             None if self.may_leave() => self.leave(now),
             None => self.stay(now),
-            Some(since) if !self.others_are_whole() || now.since(since) > LEAVE_MAX => self.stay(now),
+            Some(until) if !self.others_are_whole() || now > until => self.stay(now),
             Some(_) if self.owes_nothing() => {
                 let reason =
                     "a file of this node's data directory is damaged, and with it records that cannot be named";
@@ -78,16 +80,18 @@ impl Engine {
     }
 
     fn leave(&mut self, now: Instant) {
-        self.start_over.leaving = Some(now);
-        for peer in self.peers() {
+        let mut until = now + LEAVE_MAX;
+        for peer in self.others() {
             let node = self.config.ring.member(peer).id;
             let ring = self.config.ring.clone();
             for partition in ring.partition_ids() {
                 if self.shared_in(peer, partition).next().is_some() {
                     self.mark_dirty(node, partition);
+                    until = until + LEAVE_MAX_EACH;
                 }
             }
         }
+        self.start_over.leaving = Some(until);
         self.look_again(now, LOOK);
     }
 
@@ -109,8 +113,8 @@ impl Engine {
     }
 
     fn others_are_whole(&self) -> bool {
-        let mut peers = self.peers().into_iter();
-        peers.all(|node| self.peers.is_up(node) && !self.is_rebuilding(node))
+        let mut others = self.others().into_iter();
+        others.all(|node| self.peers.is_up(node) && !self.is_rebuilding(node))
     }
 
     /// Whether no peer is known to lack anything that this node could give it.
@@ -127,7 +131,7 @@ impl Engine {
         trees.iter().any(|tree| is_alone(tree) && self.trees.root(*tree) != 0)
     }
 
-    fn peers(&self) -> Vec<NodeIndex> {
+    fn others(&self) -> Vec<NodeIndex> {
         let members = (0..self.config.ring.members().len() as u16).map(NodeIndex);
         members.filter(|&node| node != self.me).collect()
     }

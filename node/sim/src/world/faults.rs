@@ -125,7 +125,7 @@ impl World {
         self.note(|| format!("the disk of node {at} is emptied"));
         let node = &mut self.nodes[at];
         node.disk.wipe();
-        (node.has_amnesia, node.is_damaged) = (true, false);
+        (node.has_amnesia, node.is_damaged, node.is_replaced) = (true, false, false);
         // What it makes now may be taken for an older copy until its peers have met it.
         node.is_rolled_back = true;
         node.is_put_back = false;
