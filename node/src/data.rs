@@ -9,14 +9,15 @@
 //! anything back. Rejected: repairing what is damaged, which ends with a store that has forgotten something and does not know what.
 
 mod damage;
+mod trees;
 
 use crate::config::NodeConfig;
 use crate::node::{NodeError, system};
 use quorate_core::bucket::Durability;
 use quorate_core::engine::{Boot, Engine, EngineConfig};
-use quorate_core::place::{Place, Shelf};
+use quorate_core::place::Place;
 use quorate_storage::{
-    Batch, Column, OpenError, RocksOptions, RocksStorage, ScanAround, ScanLimit, ScanRow, Storage, StorageError,
+    Batch, Column, OpenError, RocksOptions, RocksStorage, ScanLimit, ScanRow, Storage, StorageError, set_aside_before,
     set_directory_aside,
 };
 use rand::TryRngCore;
@@ -50,13 +51,17 @@ pub(crate) fn open(config: &mut NodeConfig) -> Result<(Arc<RocksStorage>, Engine
 
 fn open_once(config: &mut NodeConfig) -> Result<(Arc<RocksStorage>, Engine), NodeError> {
     let storage = open_or_set_aside(config)?;
+    tell_of_asides(config);
     let mut batch = Batch::new();
     let is_known = identify(&storage, config, &mut batch)?;
     let (boot, is_legacy) = boot(&storage, is_known, &mut batch)?;
+    if boot.is_new && !config.healing.trees && config.members().len() > 1 {
+        return Err(NodeError::NewWithoutTrees);
+    }
     choose_quorum(&storage, config, is_legacy, &mut batch)?;
     warn_of_relaxed(config);
     let mut engine = engine(config, boot)?;
-    restore(&mut engine, &storage, is_legacy)?;
+    restore(&mut engine, &storage, is_legacy, &mut batch)?;
     for (token, n, sum) in engine.take_leaves() {
         batch.put(Column::Leaf, token, &[n], &sum.to_le_bytes());
     }
@@ -94,6 +99,20 @@ fn set_aside(config: &NodeConfig, error: &dyn std::error::Error) -> Result<(), N
         "the old data are there; remove them when all owners agree (quorate wait --for settled). What no other node has is only there"
     );
     Ok(())
+}
+
+/// What was set aside costs its space until somebody removes it.
+fn tell_of_asides(config: &NodeConfig) {
+    match set_aside_before(&config.data_dir) {
+        Ok(asides) => asides.iter().for_each(|(path, bytes)| {
+            tracing::warn!(
+                path = %path.display(),
+                mib = bytes.div_ceil(1 << 20),
+                "data were set aside there; remove the directory when all owners agree (quorate wait --for settled)"
+            );
+        }),
+        Err(error) => tracing::warn!(%error, "cannot look for data that were set aside"),
+    }
 }
 
 /// Checks whose directory it is, or says so. Returns whether it was known.
@@ -203,20 +222,10 @@ pub(crate) fn wall_ms() -> u64 {
 }
 
 /// Hands the engine what its last process left.
-fn restore(engine: &mut Engine, storage: &RocksStorage, is_legacy: bool) -> Result<(), NodeError> {
+fn restore(engine: &mut Engine, storage: &RocksStorage, is_legacy: bool, batch: &mut Batch) -> Result<(), NodeError> {
     restore_notes(engine, storage)?;
     damage::restore_hints(engine, storage)?;
-    if is_legacy {
-        tracing::info!("an earlier version made this data directory; computing its Merkle trees");
-        return make_trees(engine, storage);
-    }
-    match restore_leaves(engine, storage) {
-        Err(StorageError::Damaged { detail }) => {
-            tracing::error!(detail, "stored Merkle trees cannot be read; computing them again");
-            make_trees(engine, storage)
-        }
-        other => Ok(other?),
-    }
+    trees::restore(engine, storage, is_legacy, batch)
 }
 
 fn restore_notes(engine: &mut Engine, storage: &RocksStorage) -> Result<(), NodeError> {
@@ -239,34 +248,6 @@ fn restore_notes(engine: &mut Engine, storage: &RocksStorage) -> Result<(), Node
     Ok(())
 }
 
-/// All leaves or none: trees that are computed again start from nothing.
-fn restore_leaves(engine: &mut Engine, storage: &RocksStorage) -> Result<(), StorageError> {
-    let (mut leaves, mut suspects) = (Vec::new(), Vec::new());
-    each_row(storage, Column::Leaf, |row| {
-        let sum = row
-            .payload
-            .as_deref()
-            .ok()
-            .and_then(|payload| <[u8; 8]>::try_from(payload).ok());
-        match (&row.key[..], sum) {
-            (&[n], Some(sum)) => leaves.push((row.token, n, u64::from_le_bytes(sum))),
-            _ => {
-                tracing::error!(
-                    token = row.token,
-                    "a leaf of a Merkle tree cannot be read; computing it again"
-                );
-                suspects.push(row.token);
-            }
-        }
-    })?;
-    leaves
-        .into_iter()
-        .for_each(|(token, n, sum)| engine.restore_leaf(token, n, sum));
-    // Nothing is rebuilt from this node before they are right.
-    suspects.into_iter().for_each(|token| engine.restore_suspect(token));
-    Ok(())
-}
-
 fn each_row(storage: &RocksStorage, column: Column, mut take: impl FnMut(ScanRow)) -> Result<(), StorageError> {
     let mut after: Option<(u64, bytes::Bytes)> = None;
     loop {
@@ -278,34 +259,6 @@ fn each_row(storage: &RocksStorage, column: Column, mut take: impl FnMut(ScanRow
             return Ok(());
         }
     }
-}
-
-/// Computes the trees of all records. What cannot be read is left out: to its owners it looks like something that is missing here, and is sent again.
-fn make_trees(engine: &mut Engine, storage: &RocksStorage) -> Result<(), NodeError> {
-    let mut scan = ScanAround::new(Column::Record, ALL);
-    let (mut records, mut unreadable) = (0_u64, 0_u64);
-    while !scan.is_done() {
-        for row in scan.next_page(storage, PAGE)?.rows {
-            let key = Place::key_in(Shelf::Record, &row.key);
-            let is_taken = match (key, row.payload) {
-                (Some(key), Ok(payload)) => engine.restore_record(&key, payload),
-                _ => false,
-            };
-            records += u64::from(is_taken);
-            unreadable += u64::from(!is_taken);
-        }
-    }
-    let places = scan.unreadable().len();
-    match unreadable as usize + places {
-        0 => tracing::info!(records, "computed the Merkle trees"),
-        _ => tracing::error!(
-            records,
-            unreadable,
-            places,
-            "computed the Merkle trees; some records cannot be read"
-        ),
-    }
-    Ok(())
 }
 
 #[cfg(test)]

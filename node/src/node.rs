@@ -79,6 +79,11 @@ pub enum NodeError {
         /// What the configuration says.
         expected: String,
     },
+    /// What a new directory lacks is found by comparing trees.
+    #[error(
+        "[healing] trees = false: this data directory is new and has to be read from the other owners, which needs the trees; start it with them first"
+    )]
+    NewWithoutTrees,
     /// Certificates or keys cannot be used.
     #[error(transparent)]
     Tls(#[from] NodeTlsError),

@@ -75,6 +75,8 @@ struct Inner {
     requests: Slab<Requester>,
     sleeping_until: Option<Instant>,
     stopping: bool,
+    /// The store has met a damaged file, and the engine was told.
+    is_damaged: bool,
 }
 
 /// One other node.
@@ -131,6 +133,7 @@ impl Shard {
             requests: Slab::new(),
             sleeping_until: None,
             stopping: false,
+            is_damaged: false,
         };
         Rc::new(Shard {
             inner: RefCell::new(inner),
@@ -154,6 +157,9 @@ impl Shard {
             self.turn(|inner| {
                 let durable = inner.syncer.durable();
                 inner.engine.handle(inner.now(), Input::Durable(durable));
+                if let Some(reason) = inner.syncer.damage() {
+                    inner.damaged(&reason);
+                }
             });
         }
     }
@@ -433,7 +439,7 @@ impl Inner {
 
     /// Reads rows in order.
     fn scan(&mut self, scan: ScanId, what: &Scan) {
-        let (shelf, tokens, after) = what.bounds();
+        let (shelf, tokens, after) = what.rows_of_store();
         let after = after.as_ref().map(|row| (row.token, &row.key[..]));
         let limit = ScanLimit {
             rows: what.rows_max,
@@ -513,15 +519,47 @@ impl Inner {
         }
     }
 
-    /// Buckets of relaxed durability acknowledge what the system has, and not only this process.
-    fn hand_over(&self, stores: &[(StoreTicket, Place)]) {
+    /// Buckets of relaxed durability acknowledge what the system has, and not only this process; and nothing before that.
+    fn hand_over(&mut self, stores: &[(StoreTicket, Place)], last: StoreTicket) {
         let buckets = &self.engine.config().buckets;
         let is_relaxed = |key: &Key| buckets.of(key.bucket()).durability == Durability::Relaxed;
-        if stores.iter().any(|(_, place)| place.key().is_some_and(is_relaxed))
-            && let Err(error) = self.storage.hand_over()
-        {
-            tracing::error!(%error, "stopping at once: what was acknowledged last may be lost");
-            std::process::abort();
+        if !stores.iter().any(|(_, place)| place.key().is_some_and(is_relaxed)) {
+            return;
+        }
+        match self.storage.hand_over() {
+            Ok(()) => self.engine.handle(self.now(), Input::Applied(last)),
+            Err(error @ StorageError::Damaged { .. }) => self.damaged(&error.to_string()),
+            Err(error) => {
+                tracing::error!(%error, "stopping at once: what was acknowledged last may be lost");
+                std::process::abort();
+            }
+        }
+    }
+
+    /// Nothing of this batch is on disk.
+    fn refused(&mut self, stores: &[(StoreTicket, Place)]) {
+        self.batch.clear();
+        let now = self.now();
+        for (ticket, place) in stores {
+            if let Place::Record(key) = place {
+                self.cache.remove(key);
+            }
+            self.engine.handle(now, Input::StoreFailed(*ticket));
+        }
+    }
+
+    /// The store takes no writes any more. The engine says when it may be given up, but for a node that is alone: that one ends, and says why
+    /// when it is started again.
+    fn damaged(&mut self, reason: &str) {
+        if self.peers.len() == 1 {
+            rebuild::start_over(self.storage.path(), reason);
+        }
+        if !std::mem::replace(&mut self.is_damaged, true) {
+            tracing::error!(
+                reason,
+                "this node takes no writes any more; it starts over with an empty directory when all others are up and whole, and have their hints"
+            );
+            self.engine.handle(self.now(), Input::Damaged);
         }
     }
 
@@ -533,19 +571,15 @@ impl Inner {
             self.batch.put(Column::Leaf, token, &[n], &sum.to_le_bytes());
         }
         match self.storage.apply(&mut self.batch) {
-            Ok(()) => self.hand_over(&stores),
+            Ok(()) => self.hand_over(&stores, last),
             Err(error) if error.is_certainly_not_applied() => {
                 tracing::warn!(%error, stores = stores.len(), "the disk takes no writes now");
-                self.batch.clear();
-                let now = self.now();
-                for (ticket, place) in &stores {
-                    if let Place::Record(key) = place {
-                        self.cache.remove(key);
-                    }
-                    self.engine.handle(now, Input::StoreFailed(*ticket));
-                }
+                self.refused(&stores);
             }
-            Err(error @ StorageError::Damaged { .. }) => rebuild::start_over(self.storage.path(), &error.to_string()),
+            Err(error @ StorageError::Damaged { .. }) => {
+                self.damaged(&error.to_string());
+                self.refused(&stores);
+            }
             Err(error) => {
                 tracing::error!(%error, "stopping at once: it is not certain what of the last write is on disk");
                 std::process::abort();

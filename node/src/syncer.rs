@@ -10,13 +10,13 @@
 //! with what somebody waits for, or after the flush interval.
 //!
 //! A failed fsync stops the process at once: what is on disk is then anybody's guess, and acknowledging more on top of it would be
-//! a lie. After a restart the log says what survived.
+//! a lie. After a restart the log says what survived. Where a damaged file is the reason, nothing is synced any more, and so nothing acknowledged; the
+//! data loop is told, and goes on reading until the directory can be given up.
 
-use crate::rebuild;
 use quorate_core::engine::{StoreTicket, SyncWanted};
 use quorate_storage::{RocksStorage, Storage, StorageError};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -47,8 +47,17 @@ struct Shared {
     /// Syncs so far.
     syncs: AtomicU64,
     stopping: AtomicBool,
+    /// What the store says is damaged. Nothing is synced any more.
+    damage: OnceLock<String>,
     /// Wakes the data loop.
     progress: Notify,
+}
+
+impl Shared {
+    fn say_damaged(&self, error: &StorageError) {
+        self.damage.get_or_init(|| error.to_string());
+        self.progress.notify_one();
+    }
 }
 
 /// The data loop's end of the sync thread.
@@ -109,6 +118,11 @@ impl Syncer {
         StoreTicket(self.shared.durable.load(Ordering::Acquire))
     }
 
+    /// What is damaged, if nothing is synced any more because of that.
+    pub(crate) fn damage(&self) -> Option<String> {
+        self.shared.damage.get().cloned()
+    }
+
     /// Syncs so far.
     pub(crate) fn syncs(&self) -> u64 {
         self.shared.syncs.load(Ordering::Relaxed)
@@ -164,7 +178,7 @@ fn sync_loop(storage: &RocksStorage, shared: &Shared, flush_interval: Duration) 
         let applied = shared.applied.load(Ordering::Acquire);
         if let Err(error) = storage.sync() {
             if let StorageError::Damaged { .. } = error {
-                rebuild::start_over(storage.path(), &error.to_string());
+                return shared.say_damaged(&error);
             }
             tracing::error!(%error, "stopping at once: writes that are not acknowledged yet may be lost, acknowledged ones are safe");
             std::process::abort();

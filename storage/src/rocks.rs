@@ -31,7 +31,7 @@ use crate::{
     row::{self, Column},
     store::PageBuilder,
 };
-pub use aside::{mark_for_rebuild, set_directory_aside};
+pub use aside::{mark_for_rebuild, set_aside_before, set_directory_aside};
 pub use open_error::OpenError;
 pub use options::RocksOptions;
 pub use stats::RocksStats;

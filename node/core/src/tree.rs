@@ -110,6 +110,18 @@ impl Trees {
         self.branches.get(&(leaf.tree, branch)).map_or(0, |leaves| leaves[at])
     }
 
+    /// The first leaf of a tree, from the `from`-th on, that is not zero.
+    pub fn next_leaf(&self, tree: TreeId, from: u16) -> Option<u16> {
+        let (first, at) = place(from);
+        let branches = self.branches.range((tree, first)..=(tree, u8::MAX));
+        let mut leaves = branches.flat_map(|(&(_, branch), leaves)| {
+            let skipped = if branch == first { at } else { 0 };
+            let leaves = leaves.iter().enumerate().skip(skipped);
+            leaves.map(move |(at, &sum)| (usize::from(branch) * LEAVES + at, sum))
+        });
+        leaves.find(|&(_, sum)| sum != 0).map(|(at, _)| at as u16)
+    }
+
     /// The hashes of a branch's leaves.
     pub fn leaves(&self, tree: TreeId, branch: u8) -> [u64; LEAVES] {
         self.branches
@@ -239,6 +251,22 @@ mod tests {
                 prop_assert_eq!(backward.root(tree), 0);
             }
         }
+    }
+
+    #[test]
+    fn the_next_leaf_that_holds_something_is_found_from_anywhere() {
+        let held = [0u16, 5, 63, 64, 700, 4095];
+        let tokens = held.map(|at| (u64::from(at) << 48, 1));
+        let trees = trees_of(4, &tokens);
+        let tree = TreeId {
+            partition: PartitionId(0),
+            n: 3,
+        };
+        for from in 0..4096 {
+            let expected = held.into_iter().find(|&at| at >= from);
+            assert_eq!(trees.next_leaf(tree, from), expected, "from {from}");
+        }
+        assert_eq!(trees.next_leaf(TreeId { n: 2, ..tree }, 0), None);
     }
 
     #[test]

@@ -146,6 +146,8 @@ pub struct Healing {
     pub handoff_window: u16,
     /// Whether owners compare what they hold.
     pub exchange: bool,
+    /// Whether the trees that they compare are kept. For measuring what that costs: without them nothing is compared.
+    pub trees: bool,
     /// Every pair of owners compares about this often, in seconds.
     pub exchange_every_s: u64,
     /// Read repairs a second that nobody waits for.
@@ -166,6 +168,7 @@ impl Default for Healing {
             hint_mib: engine.hint_bytes_max >> 20,
             handoff_window: engine.handoff_window,
             exchange: engine.exchange,
+            trees: engine.trees,
             exchange_every_s: engine.exchange_every.as_secs(),
             repairs_per_second: engine.repairs_per_second,
             settle_after_s: engine.settle_after.as_secs(),
@@ -327,7 +330,8 @@ impl NodeConfig {
             hint_bytes_max: self.healing.hint_mib << 20,
             handoff_window: self.healing.handoff_window,
             repairs_per_second: self.healing.repairs_per_second,
-            exchange: self.healing.exchange,
+            exchange: self.healing.exchange && self.healing.trees,
+            trees: self.healing.trees,
             exchange_every: Duration::from_secs(self.healing.exchange_every_s),
             settle_after: Duration::from_secs(self.healing.settle_after_s),
             settle_age: Duration::from_secs(self.healing.settle_age_s),

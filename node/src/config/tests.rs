@@ -76,6 +76,15 @@ pub(crate) fn one_of_two() -> (TempDir, NodeConfig) {
     (dir, config)
 }
 
+/// A node that is alone, and the directory that it lives in.
+pub(crate) fn alone() -> (TempDir, NodeConfig) {
+    let (one, rest) = GOOD.split_at(GOOD.rfind("[[cluster.members]]").unwrap());
+    let rest = &rest[rest.find("[listen]").unwrap()..];
+    let (dir, path) = directory(&format!("{one}{rest}").replace("n = 2", "n = 1"));
+    let config = NodeConfig::load(&path, &Overrides::default()).unwrap();
+    (dir, config)
+}
+
 fn refusal(text: &str, overrides: &Overrides) -> String {
     let (dir, path) = directory(text);
     let message = NodeConfig::load(&path, overrides).unwrap_err().to_string();

@@ -80,11 +80,6 @@ impl Background {
         self.wakes.extend(at.map(|at| (at, task)));
     }
 
-    /// Lets a task sleep on.
-    pub(super) fn cancel(&mut self, task: Task) {
-        self.wakes.retain(|&(_, sleeping)| sleeping != task);
-    }
-
     /// Lets all tasks sleep for good: nothing wakes them any more.
     pub(super) fn cancel_all(&mut self) {
         self.wakes.clear();

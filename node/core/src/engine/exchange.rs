@@ -326,7 +326,7 @@ impl Engine {
     /// Begins an exchange, or puts it off while the tree takes part in another one, or hints bring what it would find.
     fn try_session(&mut self, now: Instant, pair: Pair, entry: Entry) {
         let (peer, tree) = pair;
-        if !self.peers.is_up(peer) {
+        if !self.peers.is_up(peer) || !self.config.limits.trees {
             return;
         }
         let is_taken = self.exchange.sessions.contains_key(&tree) || self.serves(now, tree).is_some();

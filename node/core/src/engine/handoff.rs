@@ -14,13 +14,15 @@
 //!
 //! Where rows are damaged a pass goes round them, and brings home what lies behind. What is left then is lost with the file.
 //!
-//! How many may be under way is the [receiver's](super::handoff_receive) to say, up to this node's own window. Rejected: a rate in the
+//! How many may be under way is the [receiver's](super::handoff_receive) to say, up to this node's own window, which is smaller the busier
+//! this node is (`exchange/pace.rs`). Rejected: a rate in the
 //! configuration. It is too slow for an idle cluster and too fast for a busy one.
 
 mod pass;
 
 use super::background::{Reader, Task};
 use super::hints::HintWork;
+use super::sizes;
 use super::slots::Work;
 use super::stored::Stored;
 use super::{Engine, LoadFailed, Scan, ScanPage, ScanRows};
@@ -99,13 +101,15 @@ impl Engine {
 
     /// Sends as many as may be under way, and reads more when there are no more to send.
     fn go_on(&mut self, now: Instant, node: NodeIndex) {
+        let window = self.healing_window(now, self.config.limits.handoff_window);
         while let Some(pass) = self.handoffs.pass(node) {
             if let Some(until) = pass.paused_until.filter(|&until| now < until) {
                 // A hint that was skipped may have woken the task instead.
                 return self.background.wake(until, Task::Handoff(node));
             }
-            let window = pass.credit.min(self.config.limits.handoff_window).max(1);
-            if pass.under_way.len() >= usize::from(window) {
+            let window = usize::from(pass.credit.min(window).max(1));
+            let is_full = pass.under_way.len() >= window.min(pass.sizes.window());
+            if is_full || pass.bytes_sent() >= sizes::BYTES_MAX {
                 return;
             }
             let Some((key, record)) = pass.queue.pop_front() else {
@@ -191,6 +195,7 @@ impl Engine {
         let sent = Sent {
             key: key.clone(),
             hash,
+            bytes: 0,
             again: false,
         };
         match record {
@@ -225,7 +230,20 @@ impl Engine {
         }
     }
 
+    /// Sends a hint, if there is room for it. One that is read anew for that goes back to those that wait, and the next answer goes on with them.
     fn send_hint_home(&mut self, now: Instant, to: NodeIndex, handoff: Handoff, hash: Option<u64>) {
+        let Some(pass) = self.handoffs.pass(to) else { return };
+        pass.sizes.weigh(&handoff.record);
+        let is_full = pass.bytes_sent() >= sizes::BYTES_MAX;
+        // One that was read for a pass that is over has a place in the next one.
+        let Some(sent) = pass.under_way.get_mut(&handoff.id) else {
+            return;
+        };
+        if is_full {
+            pass.under_way.remove(&handoff.id);
+            return pass.queue.push_front((handoff.key, hash.map(|_| handoff.record)));
+        }
+        sent.bytes = handoff.record.len();
         if planted::is(10) {
             self.drop_hint(now, to, handoff.key.clone(), hash);
         }
@@ -322,7 +340,7 @@ impl Engine {
             false => SOON,
         };
         // A hint that was skipped has woken the task for this pass, which is over: the next one begins after the pause.
-        self.background.cancel(Task::Handoff(node));
+        self.background.sleep(None, Task::Handoff(node));
         if self.hints.are_for(self.config.ring.member(node).id) {
             let at = now + self.jittered(pause);
             self.background.wake(at, Task::Handoff(node));

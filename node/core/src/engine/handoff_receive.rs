@@ -21,7 +21,7 @@ impl Engine {
         let Handoff { id, key, record } = message;
         match self.admit(&key) {
             Ok(()) => self.with_slot(now, &key, Work::Handoff { from, id, record }),
-            Err(refusal) => self.answer_handoff(from, id, Err(refusal)),
+            Err(refusal) => self.answer_handoff(now, from, id, Err(refusal)),
         }
     }
 
@@ -37,15 +37,17 @@ impl Engine {
         Waiter::HandoffAck(from, id, merged)
     }
 
-    pub(super) fn answer_handoff(&mut self, to: NodeIndex, id: u64, result: Result<(), Refusal>) {
-        let credit = self.credit();
+    pub(super) fn answer_handoff(&mut self, now: Instant, to: NodeIndex, id: u64, result: Result<(), Refusal>) {
+        let credit = self.credit(now);
         self.send(to, PeerMessage::HandoffReply(HandoffReply { id, result, credit }));
     }
 
     /// How many handoffs another node may have under way to this one.
-    fn credit(&self) -> u16 {
+    fn credit(&mut self, now: Instant) -> u16 {
         let in_use = self.ops.len() + self.slots.len();
-        let credit = usize::from(self.config.limits.handoff_window) * BUSY / (BUSY + in_use);
+        let window = usize::from(self.healing_window(now, self.config.limits.handoff_window));
+        // Those that are brought are in use, too, so a small window is not cut further for them.
+        let credit = window * BUSY / (BUSY + in_use.saturating_sub(window));
         u16::try_from(credit).unwrap_or(u16::MAX).max(1)
     }
 }

@@ -162,7 +162,7 @@ impl Engine {
                 if stored.since_ms().is_some() {
                     self.handoffs.again(self.config.ring.index_of(*target), key);
                 } else if self.has_room(key, 0) {
-                    stored.keep(self.wall_ms(now));
+                    stored.keep(self.wall_ms);
                 } else {
                     self.overflow(key, *target);
                 }
@@ -196,10 +196,10 @@ impl Engine {
 
     /// A row of hints is damaged. An owner needs none of what was in it: that the row is there says that the other owner is behind. What a
     /// fallback kept is gone, and so is the hint: others hold the write too, or it was not acknowledged.
-    pub(super) fn damaged_hint(&mut self, now: Instant, place: &Place, waiting: &mut Vec<Work>) -> Stored {
+    pub(super) fn damaged_hint(&mut self, place: &Place, waiting: &mut Vec<Work>) -> Stored {
         let is_owner = place.key().is_some_and(|key| self.owners(key).contains(&self.me));
         let mut stored = Stored::empty();
-        stored.keep(self.wall_ms(now));
+        stored.keep(self.wall_ms);
         if !is_owner {
             self.counters.corrupt_records += 1;
             waiting.insert(0, Work::Hint(HintWork::Drop(None)));
@@ -241,7 +241,7 @@ impl Engine {
             partition: self.config.ring.partition_of(key.token()),
             before: row_bytes(key, before),
             after: row_bytes(key, stored.hint_bytes()),
-            since_ms: stored.since_ms().unwrap_or(self.wall_ms(now)),
+            since_ms: stored.since_ms().unwrap_or(self.wall_ms),
             refers: stored.has_no_record(),
         };
         self.hints.change(change);
@@ -288,10 +288,5 @@ impl Engine {
                 self.mark_dirty_again(target, partition);
             }
         }
-    }
-
-    /// The wall clock, in milliseconds since 1970.
-    pub(super) fn wall_ms(&self, now: Instant) -> u64 {
-        self.config.wall_ms + now.0 / 1000
     }
 }

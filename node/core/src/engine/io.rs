@@ -67,15 +67,15 @@ pub struct Scan {
 }
 
 impl Scan {
-    /// Where these rows are: on which shelf, under which tokens, and behind the row of which name.
-    pub fn bounds(&self) -> (Shelf, RangeInclusive<u64>, Option<RowName>) {
-        let after = self.after.clone();
+    /// The same in the store's terms: which shelf, which tokens, and behind which row.
+    pub fn rows_of_store(&self) -> (Shelf, RangeInclusive<u64>, Option<RowName>) {
+        let after = |place: fn(Key) -> Place| self.after.clone().map(|key| place(key).row());
         match &self.rows {
-            ScanRows::Records(tokens) => (Shelf::Record, tokens.clone(), after.map(|key| Place::Record(key).row())),
-            ScanRows::Settle(tokens) => (Shelf::Settle, tokens.clone(), after.map(|key| Place::Settle(key).row())),
+            ScanRows::Records(tokens) => (Shelf::Record, tokens.clone(), after(Place::Record)),
+            ScanRows::Settle(tokens) => (Shelf::Settle, tokens.clone(), after(Place::Settle)),
             &ScanRows::Hints(target, from) => {
                 let first = Place::hints_from(target, from);
-                let after = after.map_or(first, |key| Place::Hint(target, key).row());
+                let after = self.after.clone().map_or(first, |key| Place::Hint(target, key).row());
                 (Shelf::Hint, after.token..=after.token, Some(after))
             }
         }
@@ -139,12 +139,18 @@ pub enum Input {
         /// What it found. An error says that the range cannot be read now, or not at all: nothing of it is known.
         result: Result<ScanPage, LoadFailed>,
     },
+    /// Every store up to this one, but for those that were refused, is applied and handed to the system: it survives the end of the process, if
+    /// not a power cut. Buckets of relaxed durability wait for this; it may be left out for batches without a record of one.
+    Applied(StoreTicket),
     /// Every store up to this one is on disk and survives a power cut, but for those that were refused.
     Durable(StoreTicket),
     /// This store was refused (disk full, write stall) and nothing of it is on disk, nor will be. If the disk failed in any
     /// other way the process has to stop instead. Comes before any [`Input::Durable`] that passes it, and before the answer to any
     /// later load.
     StoreFailed(StoreTicket),
+    /// The store has met a damaged file, and takes no writes any more: it refuses them, and nothing becomes durable. What can be read may be
+    /// read. The engine asks for [`Effect::Rebuild`] when nothing is lost by that.
+    Damaged,
     /// Nothing but the time: a timer is due.
     Tick,
 }

@@ -62,7 +62,7 @@ impl Engine {
         let stored = match result {
             Err(_) if planted::is(3) => Ok(Stored::empty()),
             Err(LoadFailed::Corrupt | LoadFailed::Damaged) if matches!(place, Place::Hint(..)) => {
-                Ok(self.damaged_hint(now, &place, &mut waiting))
+                Ok(self.damaged_hint(&place, &mut waiting))
             }
             Err(failed @ (LoadFailed::Corrupt | LoadFailed::Damaged)) if self.set_aside(now, &place, failed) => {
                 waiting.insert(0, Work::Heal(HealWork::Lose));
@@ -130,7 +130,7 @@ impl Engine {
             }
         }
         if matches!(place, Place::Hint(..)) && !stored.has_no_record() {
-            stored.keep(self.wall_ms(now));
+            stored.keep(self.wall_ms);
         }
         if stored.differs(&before) || was_lost {
             let change = match place {
@@ -163,12 +163,11 @@ impl Engine {
             None => Some(waiters),
         };
         self.tell(now, ready.unwrap_or_default(), Ok(Durability::Durable));
-        if !at_once.is_empty() {
-            let durability = match unsynced {
-                Some(_) => Durability::Relaxed,
-                None => Durability::Durable,
-            };
-            self.tell(now, at_once, Ok(durability));
+        if let Some(ticket) = unsynced {
+            let ready = self.slots.wait_applied(ticket, at_once);
+            self.tell(now, ready.unwrap_or_default(), Ok(Durability::Relaxed));
+        } else {
+            self.tell(now, at_once, Ok(Durability::Durable));
         }
         if let Some(place) = refusing {
             unreadable
@@ -194,6 +193,9 @@ impl Engine {
     /// Takes note in the key's Merkle tree that its record has changed. What is kept for others is in no tree.
     fn change_leaf(&mut self, place: &Place, before: &Stored, after: &Stored) -> Option<Change> {
         let Place::Record(key) = place else { return None };
+        if !self.config.limits.trees {
+            return None;
+        }
         let n = self.config.buckets.of(key.bucket()).n;
         let partition = self.config.ring.partition_of(key.token());
         let leaf = self.trees.leaf_of(partition, key.token(), n);
@@ -201,6 +203,13 @@ impl Engine {
         self.trees.change(leaf, before, after);
         self.scrub.touch(leaf);
         Some(Change::Leaf(LeafChange { leaf, before, after }))
+    }
+
+    /// Stores are applied: what need not wait for the disk is said.
+    pub(super) fn applied(&mut self, now: Instant, upto: StoreTicket) {
+        for waiters in self.slots.applied(upto) {
+            self.tell(now, waiters, Ok(Durability::Relaxed));
+        }
     }
 
     /// Says what waited for a store: that it is applied or durable, or that it was refused.
@@ -217,7 +226,7 @@ impl Engine {
                 }
                 Waiter::MergeAck(to, id, merged) => self.send_ack(now, to, id, merged.and(result)),
                 Waiter::FetchAnswer(to, id, held) => self.send_held(to, id, result.and(held)),
-                Waiter::HandoffAck(to, id, merged) => self.answer_handoff(to, id, result.and(merged)),
+                Waiter::HandoffAck(to, id, merged) => self.answer_handoff(now, to, id, result.and(merged)),
                 Waiter::Exchange(waiter) => self.exchange_synced(now, waiter, result.map(|_| ())),
                 Waiter::Heal(waiter) => self.heal_synced(now, waiter, result.is_ok()),
                 Waiter::PeerNoted(node) => self.peer_noted(now, node, result.is_ok()),
@@ -243,8 +252,10 @@ impl Engine {
             Some(Change::Hint(change)) => self.undo_hint(now, change),
             None => {}
         }
-        if let Place::Dirty(node, partition) = failed.place {
-            self.undo_mark(node, partition);
+        match &failed.place {
+            Place::Dirty(node, partition) => self.undo_mark(*node, *partition),
+            Place::Settle(key) => self.settle_store_failed(now, key),
+            _ => {}
         }
         if let Some(key) = failed.place.key().filter(|_| failed.minted) {
             self.vnodes.retire(self.config.ring.partition_of(key.token()));
@@ -265,7 +276,7 @@ impl Engine {
             Work::Fetch { from, id, .. } => self.send_held(from, id, Err(Refusal::ReadFailed)),
             Work::Weigh { check, at } => self.weighed(check, at, Err(Some(Objection::Unreadable))),
             Work::Settle(_) => {}
-            Work::Handoff { from, id, .. } => self.answer_handoff(from, id, Err(Refusal::ReadFailed)),
+            Work::Handoff { from, id, .. } => self.answer_handoff(now, from, id, Err(Refusal::ReadFailed)),
             Work::Exchange(work) => self.exchange_unreadable(now, work),
             Work::Heal(work) => self.heal_unreadable(&work),
             Work::Hint(work) => self.cannot_read_hint(now, place, &work),

@@ -39,6 +39,7 @@ mod restore;
 mod rules;
 mod scrub;
 mod settle;
+mod sizes;
 mod slots;
 mod start_over;
 mod stored;
@@ -144,6 +145,9 @@ pub struct Limits {
     pub repairs_per_second: u32,
     /// Whether owners compare their trees.
     pub exchange: bool,
+    /// Whether trees are kept at all. For measuring what that costs: without them nothing is compared, not even to rebuild, and the shell has to
+    /// hand in trees made of all records at the next start that keeps them.
+    pub trees: bool,
     /// Every pair of owners compares every tree that they share about this often.
     pub exchange_every: Duration,
     /// Between the two rounds of the proof that a record can be settled. Three quarters of it are longer than a connection's idle timeout, so
@@ -173,6 +177,7 @@ impl Default for Limits {
             handoff_window: 64,
             repairs_per_second: 1000,
             exchange: true,
+            trees: true,
             exchange_every: Duration::from_secs(300),
             settle_after: Duration::from_secs(8),
             settle_age: Duration::from_secs(60),
@@ -267,7 +272,7 @@ enum Origin {
 enum Timer {
     /// The request has to be answered now.
     Deadline,
-    /// A read asks more owners, or one that was forwarded goes to another.
+    /// A read asks more owners, or a request that was forwarded goes to another.
     Hedge,
     /// A read that has not met its minimum asks again.
     Again,
@@ -382,6 +387,7 @@ impl Engine {
                 }
             }
             Input::Scanned { scan, result } => self.scanned(now, scan, result),
+            Input::Applied(upto) => self.applied(now, upto),
             Input::Durable(upto) => {
                 self.gate.durable(upto);
                 self.note_unmarked(now);
@@ -390,6 +396,7 @@ impl Engine {
                 }
             }
             Input::StoreFailed(ticket) => self.store_failed(now, ticket),
+            Input::Damaged => self.note_damage(now),
             Input::Tick => {}
         }
         self.fire(now);
@@ -483,6 +490,7 @@ impl Engine {
         if !self.memory.accepts(from) {
             return;
         }
+        self.peers.heard(from);
         self.settle_overhear(&message);
         match message {
             PeerMessage::Replicate(m) => self.replicate(now, from, m),

@@ -304,17 +304,15 @@ impl Engine {
         let copies: BTreeSet<u8> = self.config.buckets.all().map(|bucket| bucket.n).collect();
         for (key, row) in page.rows {
             let at = self.trees.leaf_of(running.partition, key.token(), 0).at;
-            while running.at < at.min(running.last) {
-                self.end_leaf(&mut running, &copies);
-            }
+            let end = at.min(running.last);
+            self.end_leaves(&mut running, end, &copies);
             self.take_row(now, &mut running, &key, row);
             running.after = Some(key);
         }
         match page.done {
             true => {
-                while running.at <= running.last {
-                    self.end_leaf(&mut running, &copies);
-                }
+                let end = running.last + 1;
+                self.end_leaves(&mut running, end, &copies);
                 self.end_segment(&running);
             }
             false => self.scrub.running = Some(running),
@@ -343,6 +341,16 @@ impl Engine {
         }
     }
 
+    /// All rows of the leaves before `end` have been seen. Those behind the present one have none, so only what memory has of them is looked at.
+    fn end_leaves(&mut self, running: &mut Segment, end: u16, copies: &BTreeSet<u8>) {
+        while running.at < end {
+            self.end_leaf(running, copies);
+            let partition = running.partition;
+            let held = |&n| self.trees.next_leaf(TreeId { partition, n }, running.at);
+            running.at = copies.iter().filter_map(held).fold(end, u16::min);
+        }
+    }
+
     /// All rows of a leaf have been seen: its hashes are compared, and the next leaf begins.
     fn end_leaf(&mut self, running: &mut Segment, copies: &BTreeSet<u8>) {
         let at = running.at;
@@ -350,7 +358,7 @@ impl Engine {
         let is_sound = std::mem::replace(&mut running.is_sound, true);
         let is_known = is_sound && !running.touched.contains(&at);
         let mut is_right = true;
-        for &n in copies {
+        for &n in copies.iter().filter(|_| self.config.limits.trees) {
             let tree = TreeId {
                 partition: running.partition,
                 n,

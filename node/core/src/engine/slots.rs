@@ -151,6 +151,8 @@ pub(super) struct Slots {
     syncing: VecDeque<Syncing>,
     next_load: u64,
     next_ticket: u64,
+    /// Stores up to this one are applied, as far as was said.
+    applied: StoreTicket,
     /// The newest stores that somebody waits for.
     wanted: SyncWanted,
     /// Work that waits for loads, and waiters for stores.
@@ -163,6 +165,8 @@ pub(super) struct Syncing {
     pub(super) ticket: StoreTicket,
     pub(super) place: Place,
     pub(super) waiters: Vec<Waiter>,
+    /// Those that wait only until it is applied.
+    hasty: Vec<Waiter>,
     /// What it did to what is counted in memory.
     change: Option<Change>,
     /// Whether dots were minted in it.
@@ -273,6 +277,7 @@ impl Slots {
             ticket,
             place,
             waiters: Vec::new(),
+            hasty: Vec::new(),
             change,
             minted,
             failed: false,
@@ -298,6 +303,39 @@ impl Slots {
         }
     }
 
+    /// Lets waiters wait until a store is applied, if not synced. Gives them back if it is.
+    pub(super) fn wait_applied(&mut self, ticket: StoreTicket, waiters: Vec<Waiter>) -> Option<Vec<Waiter>> {
+        if ticket <= self.applied || waiters.is_empty() {
+            return Some(waiters);
+        }
+        let count = waiters.len();
+        match self.entry(ticket) {
+            Some(entry) => {
+                entry.hasty.extend(waiters);
+                self.queued += count;
+                None
+            }
+            None => Some(waiters),
+        }
+    }
+
+    /// Stores up to `upto` are applied, but for those that were refused. Who waited for that, in order.
+    pub(super) fn applied(&mut self, upto: StoreTicket) -> Vec<Vec<Waiter>> {
+        // Most are durable before this is said.
+        let oldest = self.syncing.front().map_or(upto.0 + 1, |entry| entry.ticket.0);
+        let first = oldest.max(self.applied.0 + 1);
+        self.applied = self.applied.max(upto);
+        let mut ready = Vec::new();
+        for ticket in first..=upto.0 {
+            let waiters = self
+                .entry(StoreTicket(ticket))
+                .map(|entry| std::mem::take(&mut entry.hasty));
+            ready.extend(waiters.filter(|waiters| !waiters.is_empty()));
+        }
+        self.queued -= ready.iter().map(Vec::len).sum::<usize>();
+        ready
+    }
+
     /// The newest stores that somebody waits for.
     pub(super) fn wanted(&self) -> SyncWanted {
         self.wanted
@@ -308,7 +346,8 @@ impl Slots {
         if self.syncing.front()?.ticket > upto {
             return None;
         }
-        let done = self.syncing.pop_front()?;
+        let mut done = self.syncing.pop_front()?;
+        done.waiters.append(&mut done.hasty);
         self.queued -= done.waiters.len();
         self.forget(&done.place, done.ticket, None);
         Some(done)
@@ -318,6 +357,7 @@ impl Slots {
     pub(super) fn fail_store(&mut self, ticket: StoreTicket) -> Option<Failed> {
         let entry = self.entry(ticket).filter(|entry| !entry.failed)?;
         entry.failed = true;
+        entry.waiters.append(&mut entry.hasty);
         let failed = Failed {
             place: entry.place.clone(),
             change: entry.change,

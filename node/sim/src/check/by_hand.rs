@@ -44,6 +44,7 @@ impl ByHand {
         options.network.duplicate_pm = 0;
         options.forgets = false;
         options.loses = false;
+        (options.disk.read_error_pm, options.disk.refused_pm) = (0, 0);
         ByHand {
             options,
             history: History::default(),

@@ -97,7 +97,7 @@ impl Disk {
         if fail || self.unreadable > 0 {
             return Err(LoadFailed::Unreadable);
         }
-        let (shelf, tokens, after) = what.bounds();
+        let (shelf, tokens, after) = what.rows_of_store();
         let after = after.as_ref().map(|row| (row.token, &row.key[..]));
         let limit = ScanLimit {
             rows: what.rows_max,

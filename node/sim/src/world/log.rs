@@ -15,6 +15,7 @@ pub(super) fn input(input: &Input) -> String {
             ..
         } => format!("request {}: {}", handle.0, operation(what)),
         Input::Message { from, message: m } => format!("from {from}: {}", message(m)),
+        Input::Applied(upto) => format!("applied up to {}", upto.0),
         Input::Loaded { load, result } => match result {
             Ok(Some(payload)) => format!("load {}: {}", load.0, stored(payload)),
             Ok(None) => format!("load {}: nothing", load.0),

@@ -31,6 +31,8 @@ impl Engine {
         let ring = &self.config.ring;
         let result = match ask.question {
             _ if ![self.me, from].iter().all(|&node| ring.owns(node, partition, n)) => Err(Refusal::NotOwner),
+            // That it has no trees must not be taken for that it has nothing.
+            _ if !self.config.limits.trees => Err(Refusal::ReadFailed),
             _ if self.start_over.is_leaving() => Err(Refusal::Rebuilding),
             _ if self.has_only_forgotten(tree) => Err(Refusal::Rebuilding),
             TreeQuestion::Root(_) if self.is_rebuilding(from) && self.is_suspected(partition) => {

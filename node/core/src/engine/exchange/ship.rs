@@ -12,6 +12,7 @@
 use super::keys::Todo;
 use super::session::{ANSWER_MAX, End, FAILED_MAX, Phase};
 use crate::engine::Engine;
+use crate::engine::sizes::{self, Sizes};
 use crate::engine::slots::Work;
 use crate::engine::stored::Stored;
 use crate::key::Key;
@@ -25,8 +26,6 @@ use std::collections::BTreeMap;
 
 /// Records that wait for this node's disk, as a multiple of what may be on its way.
 const MERGING: usize = 4;
-/// Bytes of records that may be on their way to one node, or thereabouts: where records are large the window is small.
-const BYTES_MAX: usize = 16 << 20;
 
 /// What an exchange does with a row once it is in memory.
 #[derive(Debug)]
@@ -64,12 +63,21 @@ struct Flight {
 enum Stage {
     /// Being read here.
     Reading,
-    /// Sent, and not answered.
-    Sent,
+    /// Sent, and not answered: so many bytes.
+    Sent(usize),
     /// Asked for, and not answered. `both`: what comes out is sent back if it is news.
     Pulling { both: bool },
     /// Being merged here. `news_to`: the hash of the peer's record, if it may have to be sent what comes out.
     Merging { news_to: Option<u64> },
+}
+
+impl Stage {
+    fn bytes_sent(self) -> usize {
+        match self {
+            Stage::Sent(bytes) => bytes,
+            _ => 0,
+        }
+    }
 }
 
 /// All records under way, by number.
@@ -78,8 +86,7 @@ pub(super) struct Flights {
     flights: BTreeMap<u64, Flight>,
     /// How many records each node takes at once.
     credits: BTreeMap<NodeIndex, u16>,
-    /// Bytes of a record, smoothed.
-    mean_bytes: usize,
+    sizes: Sizes,
 }
 
 impl Flights {
@@ -93,13 +100,14 @@ impl Flights {
     /// A session has ended. What it has sent, and what is being merged, is under way all the same.
     pub(super) fn leave(&mut self, session: u64) {
         self.flights.retain(|_, flight| {
-            flight.session != session || matches!(flight.stage, Stage::Sent | Stage::Merging { .. })
+            flight.session != session || matches!(flight.stage, Stage::Sent(_) | Stage::Merging { .. })
         });
     }
 
-    /// Takes note of how large records are.
-    fn weigh(&mut self, record: &Bytes) {
-        self.mean_bytes = (7 * self.mean_bytes + record.len()) / 8;
+    /// How many bytes were sent to a node and are not answered.
+    fn bytes_sent(&self, to: NodeIndex) -> usize {
+        let flights = self.flights.values().filter(|flight| flight.peer == to);
+        flights.map(|flight| flight.stage.bytes_sent()).sum()
     }
 
     /// The record of a node under this number that is in this stage.
@@ -125,7 +133,7 @@ impl Engine {
             };
             let (id, peer) = (session.id, session.peer);
             for _ in 0..self.room(peer) {
-                if self.slots.are_full(self.config.limits.slots_max / 2) {
+                if self.slots.are_full((self.config.limits.slots_max / 2).max(1)) {
                     return;
                 }
                 let session = self.exchange.sessions.get_mut(&tree);
@@ -144,13 +152,16 @@ impl Engine {
         let Flights {
             flights,
             credits,
-            mean_bytes,
+            sizes,
         } = &self.exchange.flights;
         let (mut all, mut merging, mut sent) = (0, 0, 0);
         for flight in flights.values().filter(|flight| flight.peer == peer) {
             all += 1;
             merging += usize::from(matches!(flight.stage, Stage::Merging { .. }));
-            sent += usize::from(flight.stage == Stage::Sent);
+            sent += usize::from(matches!(flight.stage, Stage::Sent(_)));
+        }
+        if self.exchange.flights.bytes_sent(peer) >= sizes::BYTES_MAX {
+            return 0;
         }
         let limit = self.config.limits.handoff_window;
         let credit = match sent {
@@ -158,7 +169,7 @@ impl Engine {
             _ => credits.get(&peer).copied().unwrap_or(limit),
         };
         let window = self.exchange.pace.window(limit.min(credit));
-        let window = window.min(BYTES_MAX / mean_bytes.max(&1)).max(1);
+        let window = window.min(sizes.window()).max(1);
         window
             .saturating_sub(all - merging)
             .min((MERGING * window).saturating_sub(all))
@@ -189,7 +200,7 @@ impl Engine {
     pub(in crate::engine) fn pull_reply(&mut self, now: Instant, from: NodeIndex, message: PullReply) {
         let PullReply { id, result, .. } = message;
         if let Ok(record) = &result {
-            self.exchange.flights.weigh(record);
+            self.exchange.flights.sizes.weigh(record);
         }
         let is_pulled = |stage| matches!(stage, Stage::Pulling { .. });
         let Some(flight) = self.exchange.flights.at(id, from, is_pulled) else {
@@ -211,7 +222,7 @@ impl Engine {
     /// A peer has merged what it was sent, or refused to.
     pub(in crate::engine) fn exchange_delivered(&mut self, now: Instant, from: NodeIndex, message: &HandoffReply) {
         self.exchange.flights.credits.insert(from, message.credit);
-        let is_sent = |stage| stage == Stage::Sent;
+        let is_sent = |stage| matches!(stage, Stage::Sent(_));
         if self.exchange.flights.at(message.id, from, is_sent).is_some() {
             self.land(now, message.id, message.result.is_ok());
         }
@@ -277,16 +288,23 @@ impl Engine {
 
     /// Sends a record that is synced here.
     fn hand_off(&mut self, now: Instant, id: u64, record: Bytes) {
-        self.exchange.flights.weigh(&record);
-        let Some(flight) = self.exchange.flights.flights.get_mut(&id) else {
+        let flights = &mut self.exchange.flights;
+        flights.sizes.weigh(&record);
+        let Some(to) = flights.flights.get(&id).map(|flight| flight.peer) else {
             return;
         };
         if record.len() > RECORD_BYTES_MAX {
             self.counters.exchange_too_large += 1;
             return self.land(now, id, true);
         }
-        flight.stage = Stage::Sent;
-        let (to, key) = (flight.peer, flight.key.clone());
+        if flights.bytes_sent(to) >= sizes::BYTES_MAX {
+            return self.hold_back(now, id);
+        }
+        let Some(flight) = flights.flights.get_mut(&id) else {
+            return;
+        };
+        flight.stage = Stage::Sent(record.len());
+        let key = flight.key.clone();
         let session = self.exchange.sessions.get_mut(&flight.tree);
         if let Some(session) = session.filter(|s| s.id == flight.session) {
             session.ended.sent += 1;
@@ -294,6 +312,21 @@ impl Engine {
         self.counters.exchange_sent += 1;
         self.counters.exchange_bytes_sent += (key.encoded().len() + record.len()) as u64;
         self.send(to, PeerMessage::Handoff(Handoff { id, key, record }));
+    }
+
+    /// There is no room for a record: it is read again when there is, once something that was sent is answered.
+    fn hold_back(&mut self, now: Instant, id: u64) {
+        let Some(flight) = self.exchange.flights.flights.get(&id) else {
+            return;
+        };
+        let session = self.exchange.sessions.get_mut(&flight.tree);
+        let phase = session.filter(|s| s.id == flight.session).map(|s| &mut s.phase);
+        let Some(Phase::Ship { todo, flying }) = phase else {
+            return self.land(now, id, false);
+        };
+        todo.push_front((flight.key.clone(), Todo::Send));
+        *flying -= 1;
+        self.exchange.flights.flights.remove(&id);
     }
 
     /// Sends a peer what it pulls.

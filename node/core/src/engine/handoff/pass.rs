@@ -1,5 +1,6 @@
 //! How far the hints for each node have got on their way home.
 
+use crate::engine::sizes::Sizes;
 use crate::key::Key;
 use crate::time::Instant;
 use bytes::Bytes;
@@ -27,6 +28,8 @@ pub(super) struct Sent {
     pub(super) key: Key,
     /// Hash of the record that was sent; `None` for a reference.
     pub(super) hash: Option<u64>,
+    /// Of the record that was sent; 0 until it was.
+    pub(super) bytes: usize,
     /// Another reference was made since.
     pub(super) again: bool,
 }
@@ -51,6 +54,7 @@ pub(super) struct Pass {
     pub(super) queue: VecDeque<(Key, Option<Bytes>)>,
     pub(super) under_way: BTreeMap<u64, Sent>,
     pub(super) credit: u16,
+    pub(super) sizes: Sizes,
     pub(super) delivered: u64,
     /// Nothing is sent before then. Set once something was refused.
     pub(super) paused_until: Option<Instant>,
@@ -83,6 +87,11 @@ impl Pass {
             Some(from) => self.from = from,
             None => self.has_read_all = true,
         }
+    }
+
+    /// How many bytes were sent and are not answered.
+    pub(super) fn bytes_sent(&self) -> usize {
+        self.under_way.values().map(|sent| sent.bytes).sum()
     }
 }
 

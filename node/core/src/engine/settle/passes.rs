@@ -15,7 +15,7 @@ use std::time::Duration;
 /// Between two batches of a partition.
 const PAGE_PAUSE: Duration = Duration::from_millis(100);
 /// Between two passes over a partition in which nothing could be settled: from, doubling, to.
-const PAUSE_MIN: Duration = Duration::from_secs(1);
+pub(super) const PAUSE_MIN: Duration = Duration::from_secs(1);
 pub(super) const PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// A partition while it has rows.
@@ -31,9 +31,9 @@ struct Queued {
     size: usize,
     pause: Duration,
     pass: Pass,
-    /// Rows that it is known to have.
+    /// Rows that it has, kept up with each that comes or goes.
     rows: u64,
-    /// There are no others.
+    /// Whether they were ever counted. If not it has one at least.
     is_counted: bool,
 }
 
@@ -44,6 +44,10 @@ struct Pass {
     rows: u64,
     settled: u64,
     tried: bool,
+    /// It has come to the last row.
+    is_whole: bool,
+    /// A row has come or gone since it began, so what it has met is no count.
+    is_mixed: bool,
     /// When the first of those is ready that were not, and of those that have come since.
     ready: Option<Instant>,
 }
@@ -72,7 +76,11 @@ impl Queued {
     fn end_pass(&mut self, now: Instant) -> bool {
         let pass = std::mem::take(&mut self.pass);
         self.after = None;
-        (self.rows, self.is_counted) = (pass.rows.saturating_sub(pass.settled), true);
+        match (pass.is_whole, pass.is_mixed) {
+            (true, false) => (self.rows, self.is_counted) = (pass.rows, true),
+            (true, true) if !self.is_counted => self.rows = pass.rows,
+            _ => {}
+        }
         let again = match (pass.settled, pass.tried) {
             (0, false) => None,
             (0, true) => {
@@ -135,9 +143,12 @@ impl Queue {
         waiting.map(|(_, queued)| queued.at).chain(self.walk_again).min()
     }
 
-    /// Behind which row a partition is read next.
-    pub(super) fn after(&self, partition: PartitionId) -> Option<Key> {
-        self.partitions.get(&partition)?.after.clone()
+    /// A partition is read. Behind which row?
+    pub(super) fn begin_page(&mut self, partition: PartitionId) -> Option<Key> {
+        let queued = self.partitions.get_mut(&partition)?;
+        // What came before the first page is on it.
+        queued.pass.is_mixed &= queued.pass.pages > 0;
+        queued.after.clone()
     }
 
     /// A partition whose time has come.
@@ -152,7 +163,11 @@ impl Queue {
     /// Rows that the partitions that this node leads are known to have.
     pub(super) fn rows(&self) -> u64 {
         let leading = self.partitions.values().filter(|queued| queued.leads);
-        leading.map(|queued| queued.rows).sum()
+        let rows = |queued: &Queued| match queued.is_counted {
+            true => queued.rows,
+            false => queued.rows.max(1),
+        };
+        leading.map(rows).sum()
     }
 
     /// A row was written that will be ready at `at`.
@@ -162,13 +177,14 @@ impl Queue {
             .entry(partition)
             .or_insert_with(|| Queued::new(at, leads));
         queued.rows += u64::from(is_new);
+        queued.pass.is_mixed |= is_new;
         queued.ready(at);
         if queued.after.is_none() {
             queued.at = queued.at.min(at);
         }
     }
 
-    /// The walk has met a partition's first row.
+    /// The walk has met a partition's first row, or it is not certain any more how many it has: a pass will tell.
     pub(super) fn found(&mut self, partition: PartitionId, leads: bool, at: Instant) {
         self.add(partition, leads, at, true);
         if let Some(queued) = self.partitions.get_mut(&partition) {
@@ -182,6 +198,7 @@ impl Queue {
             return false;
         };
         queued.rows = queued.rows.saturating_sub(1);
+        queued.pass.is_mixed = true;
         let is_over = !queued.leads && queued.rows == 0 && queued.is_counted;
         is_over && self.partitions.remove(&partition).is_some()
     }
@@ -215,6 +232,7 @@ impl Queue {
                 break;
             }
         }
+        queued.pass.is_whole = page.done && queued.after.is_none();
         if !taken.is_empty() {
             queued.pass.tried = true;
             return Some(taken);

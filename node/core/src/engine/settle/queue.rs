@@ -5,7 +5,7 @@
 //!
 //! Rejected: looking for tombstones in a scan of all records. It reads everything to find the few that were deleted.
 
-use super::passes::PAUSE_MAX;
+use super::passes::{PAUSE_MAX, PAUSE_MIN};
 use super::row::{Row, Want};
 use crate::engine::background::{Reader, Task};
 use crate::engine::stored::Stored;
@@ -62,6 +62,14 @@ impl Engine {
         }
     }
 
+    /// A row could not be written or removed: what waits in its partition is counted anew.
+    pub(in crate::engine) fn settle_store_failed(&mut self, now: Instant, key: &Key) {
+        let (partition, leads) = self.leads(key);
+        let at = if leads { now + PAUSE_MIN } else { now + SWEEP_AFTER };
+        self.settling.queue.found(partition, leads, at);
+        self.settle_wake();
+    }
+
     /// The key's partition, and whether this node leads its settling: it is the first owner, whatever a bucket's n.
     pub(super) fn leads(&self, key: &Key) -> (PartitionId, bool) {
         let ring = &self.config.ring;
@@ -79,7 +87,7 @@ impl Engine {
 
     /// Reads what waits in a partition.
     pub(super) fn settle_read(&mut self, partition: PartitionId, batch: u64) {
-        let after = self.settling.queue.after(partition);
+        let after = self.settling.queue.begin_page(partition);
         let scan = Scan {
             rows: ScanRows::Settle(self.config.ring.token_range(partition)),
             after,

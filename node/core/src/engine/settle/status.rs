@@ -8,8 +8,9 @@ use quorate_ring::NodeIndex;
 /// How settling stands at a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SettleStatus {
-    /// Records that wait, in the partitions of which this node is the first owner, as far as it has read its queue since it started. Over
-    /// all nodes this counts each record once.
+    /// Records that wait, in the partitions of which this node is the first owner, those in batches under way included. Over all nodes this
+    /// counts each record once. What waited before this process began is one for each partition until it has been read, and nothing until all
+    /// members were connected.
     pub queued: u64,
     /// Batches under way.
     pub batches: usize,

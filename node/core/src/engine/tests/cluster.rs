@@ -524,7 +524,8 @@ impl Cluster {
             Some(payload) => disk.applied.insert(place, payload),
             None => disk.applied.remove(&place),
         };
-        if !disk.holds_syncs {
+        self.input(node, Input::Applied(ticket));
+        if !self.disks[node].holds_syncs {
             self.sync(node);
         }
     }

@@ -437,3 +437,48 @@ fn what_hints_bring_is_not_brought_by_exchanges_as_well() {
     let in_sync = |node: usize| status(&cluster, node).trees_in_sync == status(&cluster, node).trees_total;
     assert!((0..3).all(in_sync));
 }
+
+#[test]
+fn a_node_that_holds_one_row_at_a_time_ships_all_the_same() {
+    let mut cluster = Cluster::with(3, |config| {
+        on(config);
+        config.limits.slots_max = 1;
+    });
+    settle(&mut cluster);
+    away(&mut cluster, 2, |cluster| write(cluster, 0, 0..5, "a"));
+    cluster.advance(SOON * 20);
+    assert_equal(&cluster);
+}
+
+#[test]
+fn few_large_records_are_shipped_at_once_and_all_of_them_arrive() {
+    let mut cluster = quiet(3);
+    let value = "v".repeat(1 << 20);
+    cluster.disks[2].holds_loads = true;
+    away(&mut cluster, 2, |cluster| write(cluster, 0, 0..40, &value));
+    cluster.advance(Duration::from_secs(2));
+    let sent = [0, 1].map(|from| cluster.sent_to(from, |m| matches!(m, PeerMessage::Handoff(_))).len());
+    assert!(sent.iter().all(|&sent| sent <= 17) && sent != [0, 0], "{sent:?} MiB");
+    cluster.release_loads(2);
+    cluster.advance(SOON * 20);
+    assert_equal(&cluster);
+}
+
+#[test]
+fn a_node_without_trees_compares_nothing_and_is_not_taken_for_one_that_has_nothing() {
+    let mut cluster = Cluster::with(2, |config| {
+        on(config);
+        config.limits.trees = config.me.0[0] == 1;
+        config.limits.scrub_per_second = 1000;
+        config.buckets.defaults.n = 2;
+    });
+    write(&mut cluster, 0, 0..20, "a");
+    cluster.advance(Duration::from_secs(200));
+    assert_eq!(cluster.engines[1].trees().ids().len(), 0, "nor does the scrub make any");
+    assert_eq!(cluster.engines[1].take_leaves(), []);
+    assert_eq!((shipped(&cluster, 0), pulled(&cluster, 0)), (vec![], vec![]));
+    assert_eq!(cluster.engines[0].exchanges(cluster.now).trees_in_sync, 0);
+    cluster.restart(0, 60, Default::default());
+    cluster.advance(Duration::from_secs(200));
+    assert_eq!(cluster.engines[0].rebuilding(), (0, 16));
+}

@@ -212,6 +212,24 @@ fn a_relaxed_bucket_acknowledges_before_the_sync_and_a_write_with_dw_after_it() 
 }
 
 #[test]
+fn nothing_is_said_of_a_store_of_a_relaxed_bucket_that_is_refused_afterwards() {
+    let relaxed = |bucket: &mut crate::bucket::BucketProperties| bucket.durability = crate::bucket::Durability::Relaxed;
+    let mut cluster = Cluster::with_bucket_without_hints(3, relaxed);
+    (1..3).for_each(|node| cluster.disks[node].refuses_stores = true);
+    let failure = failed(cluster.wait(0, put(1, "a", None)));
+    assert_eq!((failure.code, failure.outcome), (Code::QuorumNotMet, Outcome::Unknown));
+    let (accepted, refused) = (ReplicaState::Accepted, ReplicaState::WriteFailed);
+    assert_eq!(states(&failure.replicas), [accepted, refused, refused]);
+    cluster.disks[0].refuses_stores = true;
+    let one = with_options(put(2, "b", None), |options| options.w = Some(1));
+    let failure = failed(cluster.wait(0, one));
+    assert!(
+        failure.replicas.iter().all(|replica| replica.state == refused),
+        "{failure}"
+    );
+}
+
+#[test]
 fn what_a_fallback_keeps_is_read_from_it() {
     let mut cluster = Cluster::new(5);
     let (owners, fallbacks) = cluster.owners_and_fallbacks();

@@ -126,6 +126,43 @@ fn no_more_hints_are_under_way_than_the_window_and_all_of_them_go_home() {
 }
 
 #[test]
+fn few_large_records_are_under_way_at_once_and_all_of_them_go_home() {
+    for fallback in [false, true] {
+        let mut cluster = Cluster::new(if fallback { 5 } else { 3 });
+        let (owners, fallbacks) = match fallback {
+            true => cluster.owners_and_fallbacks(),
+            false => (vec![0, 2], vec![]),
+        };
+        let (keeper, away) = (*fallbacks.first().unwrap_or(&0), owners[1]);
+        cluster.isolate(away);
+        let value = "v".repeat(1 << 20);
+        let owned = |n: &u64| cluster.engines[0].config().ring.partition_of(numbered(*n).token());
+        let same = cluster.engines[0].config().ring.partition_of(key().token());
+        let keys: Vec<u64> = (0..1000).filter(|n| !fallback || owned(n) == same).take(40).collect();
+        for &n in &keys {
+            written(cluster.ask(owners[0], all_if(fallback, put_under(numbered(n), n, &value, None))));
+        }
+        cluster.disks[away].holds_syncs = true;
+        cluster.sent.clear();
+        cluster.connect(keeper, away);
+        cluster.advance(Duration::ZERO);
+        let sent = cluster.sent_to(keeper, is_handoff).len();
+        assert!((2..=17).contains(&sent), "{sent} MiB");
+        cluster.release_syncs(away);
+        cluster.advance(Duration::ZERO);
+        assert_eq!(cluster.sent_to(keeper, is_handoff).len(), keys.len());
+        assert_eq!(cluster.counted(keeper), 0);
+    }
+}
+
+fn all_if(all_of_them: bool, operation: Operation) -> Operation {
+    match all_of_them {
+        true => all(operation),
+        false => operation,
+    }
+}
+
+#[test]
 fn a_node_that_serves_many_requests_gives_less_credit() {
     let credit_with = |busy: u64| {
         let mut cluster = Cluster::new(3);

@@ -1,13 +1,15 @@
 //! Nodes that have lost their data directory, until they have read everything again.
 
-use super::asks::{get, is_fetch, is_forward, put, read, states, with_options, written};
+use super::asks::{get, is_fetch, is_forward, put, put_under, read, states, with_options, written};
 use super::cluster::{Cluster, index};
 use crate::engine::Boot;
 use crate::engine::rebuild::Knew;
+use crate::key::Key;
 use crate::place::Place;
 use crate::request::{ReplicaState, Reply};
 use crate::tree::TreeId;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// A cluster of three in which the first node's directory was lost after a write.
 fn wiped() -> Cluster {
@@ -158,7 +160,7 @@ fn the_note_that_all_is_read_is_stored_again_if_the_disk_refuses_it() {
     read_all(&mut cluster, 0, 2);
     assert!(own(&cluster, 0).is_new);
     cluster.disks[0].refuses_stores = false;
-    cluster.advance(std::time::Duration::from_secs(2));
+    cluster.advance(Duration::from_secs(2));
     assert!(!own(&cluster, 0).is_new);
     cluster.assert_idle();
 }
@@ -203,5 +205,45 @@ fn one_that_has_not_lost_its_memory_is_enough_for_those_that_have() {
                 "node {node} of {aside:?}, {wiped:?}"
             );
         }
+    }
+}
+
+/// A new cluster, in which exchanges take place.
+fn unborn() -> Cluster {
+    Cluster::with(3, |config| {
+        config.boot = Boot::next(None).unwrap();
+        config.limits.exchange = true;
+    })
+}
+
+#[test]
+fn a_new_cluster_is_born_within_a_second_of_its_first_contact_also_under_writes() {
+    for late in [false, true] {
+        let mut cluster = unborn();
+        let mut written_so_far = 0;
+        let mut write = |cluster: &mut Cluster, count: u64| {
+            for n in written_so_far..written_so_far + count {
+                let key = Key::new(b"bucket", format!("key {n}").as_bytes(), None).unwrap();
+                written(cluster.ask((n % 2) as usize, put_under(key, n, "a", None)));
+            }
+            written_so_far += count;
+        };
+        if late {
+            cluster.isolate(2);
+            write(&mut cluster, 300);
+            cluster.advance(Duration::from_secs(20));
+            assert_eq!(cluster.engines[0].rebuilding().0, 0, "the last owner may know more");
+            cluster.connect(2, 0);
+            cluster.connect(2, 1);
+        }
+        for _ in 0..20 {
+            write(&mut cluster, 10);
+            cluster.advance(Duration::from_millis(50));
+        }
+        assert!(cluster.engines.iter().all(|engine| engine.rebuilding() == (16, 16)));
+        // One is lost for good in its first seconds.
+        cluster.isolate(2);
+        written(cluster.ask(0, put(1_000_000, "b", None)));
+        assert_eq!(read(cluster.ask(1, get())).0, ["b"]);
     }
 }

@@ -2,6 +2,7 @@
 
 use super::asks::{key, put, put_under, texts, with_options, written};
 use super::cluster::Cluster;
+use crate::engine::Input;
 use crate::key::Key;
 use crate::place::Place;
 use crate::tree::TreeId;
@@ -110,6 +111,33 @@ fn a_damaged_file_is_read_round_and_the_node_starts_over_when_all_others_are_who
     cluster.advance(Duration::from_secs(60));
     assert!(cluster.rebuilds[&0].contains("damaged"), "{:?}", cluster.rebuilds);
     assert!(cluster.engines[0].silent().is_some());
+}
+
+#[test]
+fn a_store_that_takes_no_writes_any_more_is_given_up_only_when_all_others_are_whole_and_have_their_hints() {
+    let mut cluster = scrubbing();
+    let damage = |cluster: &mut Cluster| {
+        cluster.disks[0].refuses_stores = true;
+        cluster.input(0, Input::Damaged);
+        cluster.run();
+    };
+    cluster.disconnect(0, 2);
+    damage(&mut cluster);
+    cluster.advance(Duration::from_secs(300));
+    assert!(cluster.rebuilds.is_empty(), "one of them is away");
+    cluster.connect(0, 2);
+    cluster.advance(Duration::from_secs(60));
+    assert!(cluster.rebuilds[&0].contains("damaged"), "{:?}", cluster.rebuilds);
+
+    let mut cluster = Cluster::new(3);
+    cluster.isolate(2);
+    written(cluster.ask(0, put(1, "a", None)));
+    cluster.disks[0].refuses_stores = true;
+    cluster.connect(0, 2);
+    cluster.connect(1, 2);
+    damage(&mut cluster);
+    cluster.advance(Duration::from_secs(300));
+    assert!(cluster.rebuilds.is_empty(), "it has a hint, as far as it knows");
 }
 
 #[test]

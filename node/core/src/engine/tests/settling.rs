@@ -406,6 +406,75 @@ fn many_tombstones_go_in_batches() {
     assert!(rounds < 100, "{rounds} rounds");
 }
 
+/// Deletes keys of these numbers.
+fn delete_all(cluster: &mut Cluster, numbers: std::ops::Range<u64>) {
+    for n in numbers {
+        let name = Key::new(b"bucket", format!("key {n}").as_bytes(), None).unwrap();
+        let (context, _) = written(cluster.ask(0, put_under(name.clone(), n, "a", None)));
+        let operation = Operation::Delete {
+            key: name,
+            context: Some(context),
+            request: request(10_000 + n),
+            retry: false,
+            options: WriteOptions::default(),
+        };
+        written(cluster.ask(1, operation));
+    }
+}
+
+/// How many records wait, by what nodes say and by the rows on the disks of first owners.
+fn waiting(cluster: &Cluster) -> (u64, u64) {
+    let said = cluster.engines.iter().map(|engine| engine.settling().queued).sum();
+    let ring = &cluster.engines[0].config().ring;
+    let led = |node: usize, place: &Place| match place {
+        Place::Settle(key) => ring.owners(ring.partition_of(key.token()), 1) == [index(node)],
+        _ => false,
+    };
+    let disks = cluster.disks.iter().enumerate();
+    let rows = disks.map(|(node, disk)| disk.applied.keys().filter(|place| led(node, place)).count() as u64);
+    (said, rows.sum())
+}
+
+#[test]
+fn what_waits_is_counted_exactly_also_while_batches_are_under_way_and_more_comes() {
+    let mut cluster = cluster(3);
+    delete_all(&mut cluster, 0..100);
+    for step in 0..1200 {
+        cluster.advance(Duration::from_millis(50));
+        match step {
+            60 => delete_all(&mut cluster, 100..200),
+            150 => delete_all(&mut cluster, 200..250),
+            _ => {}
+        }
+        let (said, rows) = waiting(&cluster);
+        assert_eq!(said, rows, "step {step}");
+    }
+    assert_eq!((waiting(&cluster), reaped(&cluster)), ((0, 0), 750));
+    cluster.assert_idle();
+}
+
+#[test]
+fn what_waits_is_counted_after_a_restart_and_where_rows_could_not_be_removed() {
+    let mut cluster = Cluster::with(3, |config| {
+        config.limits.settle_age = Duration::ZERO;
+        config.limits.exchange = true;
+    });
+    delete_all(&mut cluster, 0..100);
+    cluster.crash(0, 9);
+    cluster.advance(Duration::from_secs(1));
+    assert!(waiting(&cluster).0 > 0);
+    cluster.advance(Duration::from_secs(7));
+    cluster.disks[1].refuses_stores = true;
+    cluster.advance(Duration::from_secs(3));
+    let (said, rows) = waiting(&cluster);
+    assert!(rows > 0 && said > 0, "{said} of {rows}");
+    cluster.disks[1].refuses_stores = false;
+    // Until owners have compared what one of them could not drop.
+    cluster.advance(Duration::from_secs(1000));
+    assert!(cluster.is_empty());
+    assert_eq!(waiting(&cluster), (0, 0));
+}
+
 #[test]
 fn a_row_whose_record_was_lost_goes_at_every_owner() {
     let mut cluster = cluster(3);
