@@ -396,7 +396,7 @@ impl Engine {
                 }
             }
             Input::StoreFailed(ticket) => self.store_failed(now, ticket),
-            Input::Damaged => self.note_damage(now),
+            Input::Damaged => self.store_is_damaged(now),
             Input::Tick => {}
         }
         self.fire(now);

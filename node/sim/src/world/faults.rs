@@ -144,7 +144,7 @@ impl World {
             let node = &mut self.nodes[at];
             node.disk.roll_back(starts);
             node.is_rolled_back = true;
-            node.is_put_back = true;
+            (node.is_put_back, node.is_damaged) = (true, false);
             self.truth.reload(&self.keys, at, &self.nodes[at].disk);
             self.nodes[at].has_amnesia |= before != self.truth.rows(at).synced_rows();
         }

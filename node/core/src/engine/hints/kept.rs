@@ -56,7 +56,7 @@ pub(in crate::engine) struct Hints {
     pub(super) targets: BTreeMap<NodeId, Target>,
     pub(super) bytes: u64,
     /// What could not even be noted as dirty, since the disk refused.
-    pub(in crate::engine) unmarked: BTreeSet<(NodeId, PartitionId)>,
+    pub(super) unmarked: BTreeSet<(NodeId, PartitionId)>,
 }
 
 impl Hints {
