@@ -65,7 +65,8 @@ fn open_once(config: &mut NodeConfig) -> Result<(Arc<RocksStorage>, Engine), Nod
     for (token, n, sum) in engine.take_leaves() {
         batch.put(Column::Leaf, token, &[n], &sum.to_le_bytes());
     }
-    storage.apply(&mut batch)?;
+    // Also on a disk that is nearly full: a node that takes no writes still serves reads, and takes writes again when there is space.
+    storage.apply_in_reserve(&mut batch)?;
     storage.sync()?;
     Ok((Arc::new(storage), engine))
 }
@@ -266,8 +267,12 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::config::tests::one_of_two;
+    use quorate_core::dot::{Actor, Dot};
     use quorate_core::key::Key;
-    use quorate_core::request::QuorumKind;
+    use quorate_core::place::Shelf;
+    use quorate_core::record::{Content, Record, Sibling};
+    use quorate_core::request::{QuorumKind, RequestId};
+    use quorate_core::seen::Seen;
     use std::fs;
     use tempfile::TempDir;
 
@@ -334,6 +339,42 @@ mod tests {
     }
 
     #[test]
+    fn the_deletes_of_an_earlier_version_wait_to_be_settled() {
+        let (_dir, config) = node();
+        legacy(&config, 3);
+        let key = Key::new(b"bucket", b"deleted", None).unwrap();
+        let mut record = Record::default();
+        let actor = Actor { life: 1, epoch: 1 };
+        let deleted = Sibling {
+            dot: Dot { actor, counter: 1 },
+            request: RequestId { stamp_ms: 1, unique: 1 },
+            basis: 0,
+            content: Content::Tombstone,
+            expires_ms: 0,
+        };
+        record.write(&Seen::default(), deleted);
+        // No mark, and the record.
+        let payload = [&[0], &record.encode()[..]].concat();
+        let options = RocksOptions {
+            reserve_bytes: 0,
+            ..RocksOptions::default()
+        };
+        let storage = RocksStorage::open(&config.data_dir, &options).unwrap();
+        let mut batch = Batch::new();
+        batch.put_record(key.token().0, key.encoded(), &payload);
+        storage.apply(&mut batch).unwrap();
+        storage.sync().unwrap();
+        drop(storage);
+        let (storage, _) = open(&mut config.clone()).unwrap();
+        let queued = storage.scan(Column::Settle, ALL, None, PAGE).unwrap().rows;
+        let queued: Vec<_> = queued
+            .iter()
+            .map(|row| Place::key_in(Shelf::Settle, &row.key))
+            .collect();
+        assert_eq!(queued, [Some(key)]);
+    }
+
+    #[test]
     fn data_beyond_use_are_set_aside_and_the_node_starts_without() {
         let (dir, config) = node();
         legacy(&config, 3);
@@ -347,6 +388,23 @@ mod tests {
         let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let aside = names.filter(|name| name.starts_with("aside-"));
         assert_eq!(aside.count(), 2);
+    }
+
+    #[test]
+    fn a_node_starts_on_a_disk_below_the_watermark_and_only_other_writes_are_refused() {
+        let (_dir, mut config) = node();
+        config.limits.disk_reserve_mib = u64::MAX >> 20;
+        assert_eq!([generation(&config), generation(&config)], [1, 2]);
+        let (storage, _) = open(&mut config.clone()).unwrap();
+        let mut batch = Batch::new();
+        batch.put_record(1, b"key", &[0]);
+        assert!(
+            storage
+                .apply(&mut batch)
+                .is_err_and(|error| error.is_certainly_not_applied())
+        );
+        storage.set_reserve_bytes(0);
+        storage.apply(&mut batch).unwrap();
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! engine and a connection to each peer for each core) change this file and the transport, not the protocol.
 
 mod cache;
+mod seldom;
 mod sinks;
 mod status;
 
@@ -35,6 +36,7 @@ use quorate_core::request::{Code, Failure, Operation, Response};
 use quorate_core::time::Instant;
 use quorate_ring::NodeIndex;
 use quorate_storage::{Batch, Column, RocksStorage, ScanLimit, Storage, StorageError};
+use seldom::Seldom;
 use slab::Slab;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -68,6 +70,8 @@ struct Inner {
     scans: Vec<(ScanId, Scan)>,
     /// The newest store that was applied, or refused.
     applied: StoreTicket,
+    /// Lines about stores that were refused.
+    refusals: Seldom,
     /// Replies of this burst.
     replies: Vec<(Requester, Response)>,
     peers: Vec<Peer>,
@@ -126,6 +130,7 @@ impl Shard {
             stores: Vec::new(),
             scans: Vec::new(),
             applied: StoreTicket::default(),
+            refusals: Seldom::default(),
             replies: Vec::new(),
             cache: RecordCache::new(cache_bytes),
             peers: (0..members).map(|_| Peer::default()).collect(),
@@ -364,8 +369,13 @@ impl Inner {
         QueryAnswer::Status(serde_json::to_string(&self.status()).expect("a status is plain data"))
     }
 
-    /// Has the engine compare everything with all peers now.
+    /// Has the engine compare everything with all peers now. Where that is configured off nothing is compared; the status says so.
     fn repair(&mut self) {
+        if !self.engine.config().limits.exchange {
+            return tracing::warn!(
+                "somebody asked to compare everything with all peers, and exchange is off in the configuration"
+            );
+        }
         tracing::info!("comparing everything with all peers, as somebody asked");
         self.engine.exchange_now(self.now());
     }
@@ -439,7 +449,7 @@ impl Inner {
 
     /// Reads rows in order.
     fn scan(&mut self, scan: ScanId, what: &Scan) {
-        let (shelf, tokens, after) = what.rows_of_store();
+        let (shelf, tokens, after) = what.bounds();
         let after = after.as_ref().map(|row| (row.token, &row.key[..]));
         let limit = ScanLimit {
             rows: what.rows_max,
@@ -563,17 +573,25 @@ impl Inner {
         }
     }
 
-    /// Applies the stores of this burst.
+    /// Applies the stores of this burst. Notes of who is who are stored also where the disk is nearly full: without them this node and its peers do
+    /// not talk to each other, and it could not even be read from.
     fn apply(&mut self) {
         let mut stores = std::mem::take(&mut self.stores);
         let last = stores.last().expect("apply is called with stores").0;
         for (token, n, sum) in self.engine.take_leaves() {
             self.batch.put(Column::Leaf, token, &[n], &sum.to_le_bytes());
         }
-        match self.storage.apply(&mut self.batch) {
+        let is_worth_the_reserve = |place: &Place| matches!(place, Place::Own | Place::Peer(_));
+        let applied = match stores.iter().all(|(_, place)| is_worth_the_reserve(place)) {
+            true => self.storage.apply_in_reserve(&mut self.batch),
+            false => self.storage.apply(&mut self.batch),
+        };
+        match applied {
             Ok(()) => self.hand_over(&stores, last),
             Err(error) if error.is_certainly_not_applied() => {
-                tracing::warn!(%error, stores = stores.len(), "the disk takes no writes now");
+                if let Some(stores) = self.refusals.happened(std::time::Instant::now(), stores.len() as u64) {
+                    tracing::warn!(%error, stores, "the disk takes no writes now; so many stores were refused since the last such line");
+                }
                 self.refused(&stores);
             }
             Err(error @ StorageError::Damaged { .. }) => {

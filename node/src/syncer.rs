@@ -66,6 +66,8 @@ pub(crate) struct Syncer {
     shared: Arc<Shared>,
     /// What was asked for last.
     last: (StoreTicket, SyncWanted),
+    /// A store that was not durable when it was applied, the oldest that is known of, and when that was.
+    oldest: Option<(StoreTicket, Instant)>,
     thread: Thread,
     join: Option<JoinHandle<()>>,
 }
@@ -82,6 +84,7 @@ impl Syncer {
             thread: join.thread().clone(),
             join: Some(join),
             last: Default::default(),
+            oldest: None,
             shared,
         })
     }
@@ -91,6 +94,9 @@ impl Syncer {
         let last = std::mem::replace(&mut self.last, (applied, wanted));
         if last == self.last {
             return;
+        }
+        if self.oldest.is_none_or(|(oldest, _)| oldest <= self.durable()) {
+            self.oldest = Some((applied, Instant::now()));
         }
         let is_urgent = wanted.now > last.1.now;
         if is_urgent {
@@ -121,6 +127,12 @@ impl Syncer {
     /// What is damaged, if nothing is synced any more because of that.
     pub(crate) fn damage(&self) -> Option<String> {
         self.shared.damage.get().cloned()
+    }
+
+    /// How long the oldest store waits for the disk, about: at a sync that leaves some out, it begins anew with the next.
+    pub(crate) fn oldest(&self) -> Duration {
+        let waiting = self.oldest.filter(|(oldest, _)| *oldest > self.durable());
+        waiting.map_or(Duration::ZERO, |(_, since)| since.elapsed())
     }
 
     /// Syncs so far.
@@ -244,9 +256,10 @@ mod tests {
         request(&mut syncer, 1, 0, 0);
         request(&mut syncer, 2, 0, 0);
         assert_eq!(syncer.syncs(), 0);
+        assert!(syncer.oldest() > Duration::ZERO);
         request(&mut syncer, 3, 2, 0);
         until_durable(&syncer, 3).await;
-        assert_eq!(syncer.syncs(), 1);
+        assert_eq!((syncer.syncs(), syncer.oldest()), (1, Duration::ZERO));
         request(&mut syncer, 4, 2, 0);
         syncer.stop();
         assert_eq!(

@@ -79,6 +79,18 @@ pub const BUGS: &[Bug] = {
             &[P1, P2],
             50,
         ),
+        bug(
+            23,
+            "a hint is counted as gone before its removal is synced",
+            &[P4],
+            2000,
+        ),
+        bug(
+            25,
+            "ids of writes that were sent again are forgotten like others",
+            &[P11, P4],
+            500,
+        ),
     ]
 };
 

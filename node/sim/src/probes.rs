@@ -64,6 +64,7 @@ probes! {
     DeleteAcked => "delete acknowledged",
     BlindReplace => "blind write in a bucket that replaces",
     SharedSync => "one sync for several stores",
+    LazySync => "a sync of what nobody waited for",
     RolledBack => "node came back over an older copy of its disk",
     SetAside => "corrupt record set aside",
     HealedRecord => "lost record read again from other owners",
@@ -92,6 +93,8 @@ probes! {
     FallbackCounted => "fallback counted in a quorum",
     HintWentHome => "hint removed after its owner had merged it",
     SlowLoad => "load answered after a later store",
+    RelaxedAck => "write acknowledged before it was on disk",
+    RelaxedLost => "power cut took what was acknowledged before it was on disk",
 }
 
 /// Counts of all probes.

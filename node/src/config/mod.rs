@@ -102,7 +102,7 @@ pub struct NodeLimits {
     pub hedge_after_ms: u64,
     /// A node that keeps a request waiting for this long is routed round, in milliseconds.
     pub slow_after_ms: u64,
-    /// How long what was written to a bucket of relaxed durability may wait to be synced, in milliseconds.
+    /// How long what was written to a bucket of relaxed durability, or by the node itself, may wait to be synced, in milliseconds: 1 to 2000.
     pub flush_interval_ms: u64,
     /// RocksDB's block cache, in MiB.
     pub cache_mib: usize,

@@ -22,6 +22,9 @@ const FIRST_RING: RingVersion = RingVersion(1);
 /// Every pair of owners compares within ten minutes, whatever is configured.
 const EXCHANGE_EVERY_S_MAX: u64 = 600;
 
+/// What nobody waits for is on disk well within the proof that a delete is settled, whatever is configured.
+const FLUSH_INTERVAL_MS_MAX: u64 = 2000;
+
 /// The smallest datagram size that QUIC allows, in bytes.
 const MTU_MIN: u16 = 1200;
 
@@ -252,6 +255,13 @@ fn limits(source: &Source<'_>, raw: Option<&Spanned<NodeLimits>>) -> Result<Node
         Some((name, _)) => Err(source.wrong(
             raw,
             format!("{name} is 0, so the node could do nothing; it must be at least 1"),
+        )),
+        None if limits.flush_interval_ms > FLUSH_INTERVAL_MS_MAX => Err(source.wrong(
+            raw,
+            format!(
+                "flush_interval_ms is {}; it must be 1 to {FLUSH_INTERVAL_MS_MAX}",
+                limits.flush_interval_ms
+            ),
         )),
         None if (MTU_MIN..=MTU_MAX).contains(&limits.datagram_bytes) => Ok(limits),
         None => Err(source.wrong(

@@ -287,6 +287,11 @@ fn what_is_wrong_in_the_file_is_named_with_line_and_column() {
             "flush_interval_ms is 0, so the node could do nothing",
         ),
         (
+            "operations_max = 100",
+            "flush_interval_ms = 2001",
+            "flush_interval_ms is 2001; it must be 1 to 2000",
+        ),
+        (
             "[limits]\n",
             "[healing]\nhint = false\n[limits]\n",
             "quorate.toml:39:1: unknown field `hint`, expected one of `hints`, `hint_mib`",

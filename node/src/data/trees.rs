@@ -9,6 +9,7 @@
 use super::{ALL, PAGE, each_row};
 use crate::node::NodeError;
 use quorate_core::engine::Engine;
+use quorate_core::key::Key;
 use quorate_core::place::{Place, Shelf};
 use quorate_storage::{Batch, Column, RocksStorage, ScanAround, Storage, StorageError};
 
@@ -84,20 +85,28 @@ fn restore_leaves(engine: &mut Engine, storage: &RocksStorage) -> Result<(), Sto
     Ok(())
 }
 
-/// Computes the trees of all records. What cannot be read is left out: to its owners it looks like something that is missing here, and is sent again.
+/// Computes the trees of all records, and queues those that wait to be settled and are not queued: an earlier version had no such queue. What cannot be read is left out: to its owners it looks like something that is missing here, and is sent again.
 fn make_trees(engine: &mut Engine, storage: &RocksStorage) -> Result<(), NodeError> {
     let mut scan = ScanAround::new(Column::Record, ALL);
     let (mut records, mut unreadable) = (0_u64, 0_u64);
+    let mut queued = Batch::new();
     while !scan.is_done() {
         for row in scan.next_page(storage, PAGE)?.rows {
             let key = Place::key_in(Shelf::Record, &row.key);
             let is_taken = match (key, row.payload) {
-                (Some(key), Ok(payload)) => engine.restore_record(&key, payload),
+                (Some(key), Ok(payload)) => {
+                    if let Some(waits) = engine.settle_row(payload.clone()) {
+                        queue(storage, &mut queued, key.clone(), &waits);
+                    }
+                    engine.restore_record(&key, payload)
+                }
                 _ => false,
             };
             records += u64::from(is_taken);
             unreadable += u64::from(!is_taken);
         }
+        // Before the rest of the start is on disk: one that ends here is begun again.
+        storage.apply_in_reserve(&mut queued)?;
     }
     let places = scan.unreadable().len();
     match unreadable as usize + places {
@@ -110,6 +119,15 @@ fn make_trees(engine: &mut Engine, storage: &RocksStorage) -> Result<(), NodeErr
         ),
     }
     Ok(())
+}
+
+/// Adds the row of a record that waits to be settled, if there is none.
+fn queue(storage: &RocksStorage, batch: &mut Batch, key: Key, waits: &[u8]) {
+    let row = Place::Settle(key).row();
+    let found = storage.get_row(Column::Settle, row.token, &row.key);
+    if !matches!(found, Ok(Some(_))) {
+        batch.put(Column::Settle, row.token, &row.key, waits);
+    }
 }
 
 #[cfg(test)]

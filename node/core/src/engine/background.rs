@@ -29,6 +29,8 @@ pub(super) enum Task {
     StartOver,
     /// Stores the node's own note again.
     NoteOwn,
+    /// Stores notes of what peers have missed again.
+    NoteMissed,
 }
 
 /// Who reads rows.
@@ -38,6 +40,8 @@ pub(super) enum Reader {
     Settle(PartitionId, u64),
     /// Which partitions have anything that waits to be settled.
     SettleWalk,
+    /// Whether what the scrub has met waits in the queue.
+    SettleLook,
     /// Hints for a node, on this pass over them.
     Handoff(NodeIndex, u64),
     /// A list of keys, by its number.
@@ -119,6 +123,7 @@ impl Engine {
                 Task::Scrub => self.run_scrub(now),
                 Task::StartOver => self.run_start_over(now),
                 Task::NoteOwn => self.note_rebuilt(),
+                Task::NoteMissed => self.note_unmarked(now),
             }
         }
     }
@@ -137,6 +142,7 @@ impl Engine {
             match reader {
                 Reader::Settle(partition, batch) => self.settle_page(now, partition, batch, result),
                 Reader::SettleWalk => self.settle_walked(now, result),
+                Reader::SettleLook => self.settle_looked(now, result),
                 Reader::Handoff(node, pass) => self.hints_read(now, node, pass, result),
                 Reader::Exchange(listing) => self.listed(now, listing, result),
                 Reader::Scrub => self.scrubbed(now, result),

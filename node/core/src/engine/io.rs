@@ -67,15 +67,15 @@ pub struct Scan {
 }
 
 impl Scan {
-    /// The same in the store's terms: which shelf, which tokens, and behind which row.
-    pub fn rows_of_store(&self) -> (Shelf, RangeInclusive<u64>, Option<RowName>) {
-        let after = |place: fn(Key) -> Place| self.after.clone().map(|key| place(key).row());
+    /// Where these rows are: on which shelf, under which tokens, and behind the row of which name.
+    pub fn bounds(&self) -> (Shelf, RangeInclusive<u64>, Option<RowName>) {
+        let after = self.after.clone();
         match &self.rows {
-            ScanRows::Records(tokens) => (Shelf::Record, tokens.clone(), after(Place::Record)),
-            ScanRows::Settle(tokens) => (Shelf::Settle, tokens.clone(), after(Place::Settle)),
+            ScanRows::Records(tokens) => (Shelf::Record, tokens.clone(), after.map(|key| Place::Record(key).row())),
+            ScanRows::Settle(tokens) => (Shelf::Settle, tokens.clone(), after.map(|key| Place::Settle(key).row())),
             &ScanRows::Hints(target, from) => {
                 let first = Place::hints_from(target, from);
-                let after = self.after.clone().map_or(first, |key| Place::Hint(target, key).row());
+                let after = after.map_or(first, |key| Place::Hint(target, key).row());
                 (Shelf::Hint, after.token..=after.token, Some(after))
             }
         }

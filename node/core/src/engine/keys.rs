@@ -253,7 +253,7 @@ impl Engine {
             None => {}
         }
         match &failed.place {
-            Place::Dirty(node, partition) => self.undo_mark(*node, *partition),
+            Place::Dirty(node, partition) => self.undo_mark(now, *node, *partition),
             Place::Settle(key) => self.settle_store_failed(now, key),
             _ => {}
         }

@@ -336,6 +336,7 @@ impl Engine {
         self.peers.down(node);
         self.exchange_peer_down(now, node);
         self.heals.lose(node);
+        self.source_goes();
         self.lose(now, node);
         self.end_greeting();
     }

@@ -83,7 +83,7 @@ use rebuild::Rebuild;
 use repair::Repairs;
 use scrub::Scrub;
 use settle::Settling;
-use slots::{Slots, Work};
+use slots::{Change, Slots, Work};
 use start_over::StartOver;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -224,6 +224,10 @@ pub struct Counters {
     pub hints_delivered: u64,
     /// Hints that were not stored because there were too many; the partition was noted instead.
     pub hints_overflowed: u64,
+    /// Writes that this node was to keep for an owner and refused, because it keeps as many hints as it takes, or none at all.
+    pub hints_refused: u64,
+    /// Acks of fallbacks among those that writes were answered with.
+    pub fallback_acks: u64,
     /// Owners that were behind and were sent what a read had found.
     pub read_repairs: u64,
     /// Such repairs that were left to anti-entropy: there were too many, or the record was too large.
@@ -392,6 +396,9 @@ impl Engine {
                 self.gate.durable(upto);
                 self.note_unmarked(now);
                 while let Some(done) = self.slots.next_durable(upto) {
+                    if let Some(Change::Hint(change)) = done.change() {
+                        self.hints.removal_ends(change);
+                    }
                     self.tell(now, done.waiters, Ok(Durability::Durable));
                 }
             }
@@ -433,7 +440,7 @@ impl Engine {
 
     /// The newest stores that something waits to be durable. Others may be synced at leisure.
     pub fn sync_wanted(&self) -> SyncWanted {
-        self.slots.wanted()
+        self.slots.wanted(self.config.limits.slots_max)
     }
 
     /// The leaves that have changed since this was last asked: first token, n, hash. They belong into the batch of the stores that came out

@@ -6,6 +6,9 @@
 //! nobody knows more. That is also how a new cluster is born. Not so where data were set aside: a node that had some takes no other node's word for
 //! it that there is nothing, unless that one has not lost its memory. If the data of all owners were set aside at once, a person has to say what to do.
 //!
+//! These numbers are of the bucket, and a request may name a smaller W of its own. So owners beyond them that are connected are read, too, unless
+//! that fails. What only those have who are away is the limit that docs/consistency.md names.
+//!
 //! Until then this node answers no reads for these keys, neither its own nor others', and leaves clients' writes to owners that know
 //! more. It merges and acknowledges what others send, and coordinates what nobody else can: a new directory has new actors. A restart in the
 //! middle begins again; what is here already is compared quickly.
@@ -31,8 +34,17 @@ struct Sources {
     sound: BTreeSet<NodeIndex>,
     /// Those that were rebuilding themselves.
     new: BTreeSet<NodeIndex>,
+    /// Those with whom an exchange has failed.
+    tried: BTreeSet<NodeIndex>,
     /// One of them at least had not lost all.
     knows_any: bool,
+}
+
+impl Sources {
+    /// Whether nothing is expected of the node any more.
+    fn is_asked(&self, node: NodeIndex) -> bool {
+        self.sound.contains(&node) || self.new.contains(&node) || self.tried.contains(&node)
+    }
 }
 
 /// What a peer knew of a tree when it was read from it.
@@ -133,10 +145,35 @@ impl Engine {
             Knew::Some | Knew::Nothing => sources.new.insert(peer),
         };
         sources.knows_any |= knew != Knew::Nothing;
-        let sources = sources.clone();
+        self.look_at_sources(tree);
+    }
+
+    /// An exchange about a tree has failed.
+    pub(super) fn source_failed(&mut self, peer: NodeIndex, tree: TreeId) {
+        if let Some(sources) = self.rebuild.missing.get_mut(&tree) {
+            sources.tried.insert(peer);
+            self.look_at_sources(tree);
+        }
+    }
+
+    /// A peer has gone: nobody waits for it.
+    pub(super) fn source_goes(&mut self) {
+        let trees: Vec<TreeId> = self.rebuild.missing.keys().copied().collect();
+        trees.into_iter().for_each(|tree| self.look_at_sources(tree));
+    }
+
+    /// A tree is done with if it was read from enough owners, and from those others that are connected.
+    fn look_at_sources(&mut self, tree: TreeId) {
+        let Some(sources) = self.rebuild.missing.get(&tree) else {
+            return;
+        };
         let owners = self.config.ring.owners(tree.partition, tree.n);
+        let mut others = owners.iter().filter(|&&node| node != self.me);
         let is_content = sources.knows_any || !self.config.is_replaced;
-        if is_content && self.are_enough(tree.n, owners, &sources.sound, &sources.new) {
+        if is_content
+            && self.are_enough(tree.n, owners, &sources.sound, &sources.new)
+            && others.all(|&node| sources.is_asked(node) || !self.peers.is_up(node))
+        {
             self.rebuild.missing.remove(&tree);
             self.note_rebuilt();
         }

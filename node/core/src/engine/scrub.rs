@@ -302,13 +302,16 @@ impl Engine {
 
     fn take_page(&mut self, now: Instant, mut running: Segment, page: ScanPage) {
         let copies: BTreeSet<u8> = self.config.buckets.all().map(|bucket| bucket.n).collect();
+        let mut waiting = Vec::new();
         for (key, row) in page.rows {
             let at = self.trees.leaf_of(running.partition, key.token(), 0).at;
             let end = at.min(running.last);
             self.end_leaves(&mut running, end, &copies);
-            self.take_row(now, &mut running, &key, row);
+            let waits = self.take_row(now, &mut running, &key, row);
+            waiting.extend(waits.map(|ends_ms| (key.clone(), ends_ms)));
             running.after = Some(key);
         }
+        self.settle_look(now, waiting);
         match page.done {
             true => {
                 let end = running.last + 1;
@@ -319,7 +322,14 @@ impl Engine {
         }
     }
 
-    fn take_row(&mut self, now: Instant, running: &mut Segment, key: &Key, row: Result<Bytes, LoadFailed>) {
+    /// Takes a row into its leaf's sum. If its record waits to be settled: until when, at least.
+    fn take_row(
+        &mut self,
+        now: Instant,
+        running: &mut Segment,
+        key: &Key,
+        row: Result<Bytes, LoadFailed>,
+    ) -> Option<u64> {
         let n = self.config.buckets.of(key.bucket()).n;
         let stored = match row {
             Ok(payload) => Stored::parse(Some(payload)).ok(),
@@ -330,14 +340,18 @@ impl Engine {
             }
         };
         match stored {
-            Some(stored) => {
+            Some(mut stored) => {
                 let sum = running.sums.entry(n).or_default();
                 *sum = sum.wrapping_add(stored.leaf_entry(key));
                 if stored.is_incomplete() {
                     self.heal(now, key);
                 }
+                stored.wants().1.waits_until()
             }
-            None => running.is_sound = false,
+            None => {
+                running.is_sound = false;
+                None
+            }
         }
     }
 

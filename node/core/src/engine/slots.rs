@@ -174,6 +174,13 @@ pub(super) struct Syncing {
     failed: bool,
 }
 
+impl Syncing {
+    /// What it did to what is counted in memory, unless it was refused: then that was undone.
+    pub(super) fn change(&self) -> Option<Change> {
+        self.change.filter(|_| !self.failed)
+    }
+}
+
 /// What a store does to what is counted in memory.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Change {
@@ -336,9 +343,18 @@ impl Slots {
         ready
     }
 
-    /// The newest stores that somebody waits for.
-    pub(super) fn wanted(&self) -> SyncWanted {
-        self.wanted
+    /// The newest stores that somebody waits for. When half of `max` rows are in memory all are wanted: only a sync lets them go.
+    pub(super) fn wanted(&self, max: usize) -> SyncWanted {
+        let mut wanted = self.wanted;
+        if self.slots.len() >= max.div_ceil(2) {
+            wanted.soon = StoreTicket(self.next_ticket);
+        }
+        wanted
+    }
+
+    /// All that was stored so far is to be synced soon.
+    pub(super) fn want_all(&mut self) {
+        self.wanted.soon = StoreTicket(self.next_ticket);
     }
 
     /// The next store that is durable now that all up to `upto` are. Its slot leaves memory if that was the last.

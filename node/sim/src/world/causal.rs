@@ -120,7 +120,7 @@ mod tests {
     }
 
     fn id(unique: u64) -> RequestId {
-        RequestId { stamp_ms: 0, unique }
+        RequestId::new(0, unique)
     }
 
     fn value() -> Content {

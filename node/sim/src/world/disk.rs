@@ -97,7 +97,7 @@ impl Disk {
         if fail || self.unreadable > 0 {
             return Err(LoadFailed::Unreadable);
         }
-        let (shelf, tokens, after) = what.rows_of_store();
+        let (shelf, tokens, after) = what.bounds();
         let after = after.as_ref().map(|row| (row.token, &row.key[..]));
         let limit = ScanLimit {
             rows: what.rows_max,
@@ -113,6 +113,16 @@ impl Disk {
             rows: page.rows.into_iter().filter_map(row).collect(),
             done: page.done,
         })
+    }
+
+    /// Whether a store that was carried out is in no sync that has ended or is running.
+    pub(crate) fn lacks(&self, ticket: StoreTicket) -> bool {
+        self.taken < ticket
+    }
+
+    /// Whether any is.
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.lacks(self.newest)
     }
 
     /// Begins a sync if none is running and there is something to sync. Returns how many batches it takes in.

@@ -33,6 +33,8 @@ pub(crate) enum Event {
     },
     /// A sync ends.
     Synced { node: NodeNo, life: u32 },
+    /// What was stored and nobody waits for is synced now.
+    Flush { node: NodeNo, life: u32 },
     /// A node starts again.
     Start { node: NodeNo, life: u32 },
     /// A pause ends.

@@ -28,9 +28,9 @@ mod shell;
 pub(crate) mod truth;
 
 use crate::check::{Facts, State};
-use crate::history::History;
+use crate::history::{Fate, History};
 use crate::plan::{DiskRates, NetworkRates, Plan};
-use crate::probes::Probes;
+use crate::probes::{Probe, Probes};
 use crate::rng::{Purpose, Stream};
 use crate::violation::{Promise, Violation};
 use bytes::BytesMut;
@@ -45,9 +45,9 @@ use quorate_core::record::Record;
 use quorate_core::seal::{ContextKey, ContextKeys};
 use quorate_ring::Ring;
 use requests::Pending;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use truth::Truth;
+use truth::{Identity, Truth, identity};
 use twox_hash::XxHash3_64;
 
 /// How a run is to be observed.
@@ -266,6 +266,7 @@ impl World {
                 self.read(node, read, early);
             }
             Event::Synced { node, life } if self.lives(node, life) => self.synced(node),
+            Event::Flush { node, life } if self.lives(node, life) => self.flush(node),
             Event::Resume { node, life, pause } if self.pause_lasts(node, life, pause) => self.resume(node),
             Event::Silent { node, life, pause } if self.pause_lasts(node, life, pause) => self.silent(node),
             Event::Start { node, life } if !self.nodes[node].is_running() && self.nodes[node].life() == life => {
@@ -294,13 +295,17 @@ impl World {
         let settled = (0..self.key_names.len())
             .map(|key| self.truth.was_settled(key))
             .collect();
+        self.count_cut(first);
         let mut facts = Facts {
             options: &self.plan.options,
+            resent: self.truth.resent(),
             history: &self.history,
             state: first,
             converged_at: first.at,
             settled,
             stored: &self.truth.stored,
+            cut: &self.truth.cut,
+            cut_keys: &self.truth.cut_keys,
         };
         self.violations.extend(crate::check::all(&facts));
         facts.state = last;
@@ -312,6 +317,17 @@ impl World {
             trace: self.trace.0,
             events: self.events,
             log: self.log.unwrap_or_default(),
+        }
+    }
+
+    /// Counts writes that were acknowledged before they were on disk, and are nowhere since a power cut.
+    fn count_cut(&mut self, state: &State) {
+        let siblings = state.finals.iter().flat_map(Record::siblings);
+        let live: BTreeSet<Identity> = siblings.map(identity).collect();
+        for write in &self.history.writes {
+            let made = (write.request.unique, write.payload);
+            let is_lost = write.fate() == Fate::Acked && self.truth.cut.contains(&made) && !live.contains(&made);
+            self.probes.hit_if(is_lost, Probe::RelaxedLost);
         }
     }
 

@@ -33,6 +33,8 @@ pub(super) struct Node {
     /// When it was last paused or resumed.
     pub(super) disturbed_at: u64,
     pub(super) tick_at: Option<u64>,
+    /// When what nobody waits for is synced, if there is something.
+    pub(super) flush_at: Option<u64>,
     /// Effects until it crashes between two of them, and for how long.
     pub(super) crash_after: Option<(u32, u32)>,
     /// Handles of writes that were handed in and not replied to.
@@ -140,7 +142,7 @@ impl World {
         node.has_amnesia &= boot.is_new || node.is_put_back;
         node.origin = origin;
         node.seen = Counters::default();
-        node.tick_at = None;
+        (node.tick_at, node.flush_at) = (None, None);
         self.note(|| format!("node {at} starts"));
         self.feed(at, Input::Tick);
         self.dial_all(at);
@@ -165,7 +167,9 @@ impl World {
         }
         self.probes.hit_if(lost > 0, Probe::CrashLostTail);
         self.note(|| format!("node {at} crashes, {lost} stores lost"));
-        self.truth.reload(&self.keys, at, &self.nodes[at].disk);
+        let options = &self.plan.options;
+        self.truth
+            .crashed(&self.keys, at, &self.nodes[at].disk, |key| options.is_relaxed(key));
         self.drop_connections(at);
     }
 

@@ -3,7 +3,7 @@
 //! The shell's rules are kept to the letter. An input is handed in, then effects are taken until there are none, and carried out in order. All
 //! stores among them are one batch, with the leaves of Merkle trees that they change; it is applied before anything is read, or refused as a whole and
 //! reported before the next input. Loads and scans are answered at once or later and in any order. A sync takes in all batches that were applied
-//! before it began. What a node sends is encoded, and decoded
+//! before it began; it begins when somebody waits for one of them, or after the flush interval. What a node sends is encoded, and decoded
 //! where it arrives, so that the wire is in the loop.
 
 use super::disk::{LoadResult, ScanResult};
@@ -17,6 +17,9 @@ use quorate_core::engine::{Effect, Engine, Input, LoadId, Scan, ScanId, StoreTic
 use quorate_core::message::{Message, PEER_FRAME_BYTES_MAX, PeerMessage};
 use quorate_core::place::Place;
 use quorate_core::time::Instant;
+
+/// How long healing waits for a sync that it shares with a client's write.
+const SHARE_MS: u64 = 4;
 
 /// What one input caused, until it is all carried out.
 #[derive(Default)]
@@ -188,6 +191,11 @@ impl World {
                 self.truth.stored(self.now, at, ticket, change);
             }
             self.take_truths();
+            let relaxes = self.relaxes();
+            let node = &mut self.nodes[at];
+            if let Some(engine) = node.engine.as_mut().filter(|_| relaxes) {
+                engine.handle(Instant(self.now + node.origin), Input::Applied(newest));
+            }
         } else {
             self.probes.hit_if(burst.mints, Probe::StoreFailedAfterMint);
             self.note(|| format!("node {at} cannot store {tickets:?}"));
@@ -252,10 +260,41 @@ impl World {
         self.feed(at, input);
     }
 
+    /// Begins a sync if a client waits for one. What healing waits for is synced with it or a little later, the rest after the flush interval.
     fn begin_sync(&mut self, at: NodeNo) {
+        let node = &mut self.nodes[at];
+        let wanted = node.engine.as_ref().map(Engine::sync_wanted).unwrap_or_default();
+        let flush_ms = u64::from(self.plan.options.disk.flush_ms);
+        if flush_ms == 0 || node.disk.lacks(wanted.now) {
+            return self.sync_now(at);
+        }
+        let wait_ms = match node.disk.lacks(wanted.soon) {
+            true => SHARE_MS.min(flush_ms),
+            false => flush_ms,
+        };
+        let flush_at = self.now + micros(wait_ms);
+        if node.disk.is_dirty() && node.flush_at.is_none_or(|at| flush_at < at) {
+            node.flush_at = Some(flush_at);
+            let life = node.life();
+            self.queue.push(flush_at, Event::Flush { node: at, life });
+        }
+    }
+
+    /// The flush interval has passed, unless a sync came before.
+    pub(super) fn flush(&mut self, at: NodeNo) {
+        let flush_at = &mut self.nodes[at].flush_at;
+        if *flush_at == Some(self.now) {
+            *flush_at = None;
+            self.probes.hit(Probe::LazySync);
+            self.sync_now(at);
+        }
+    }
+
+    fn sync_now(&mut self, at: NodeNo) {
         let node = &mut self.nodes[at];
         let batches = node.disk.begin_sync();
         if batches > 0 {
+            node.flush_at = None;
             self.probes.hit_if(batches > 1, Probe::SharedSync);
             let rates = &self.disk_rates;
             let factor = if self.disk.chance(rates.slow_sync_pm) { 20 } else { 1 };
@@ -319,9 +358,16 @@ impl World {
         if keeps {
             self.keep_batch(at, burst);
         }
-        self.crash(at, if keeps { 1000 } else { 0 });
+        // In which case a process that is killed leaves what it had stored before, though it is not synced. Only relaxed durability could tell.
+        let is_killed = keeps || (self.relaxes() && self.disk.chance(500));
+        self.crash(at, if is_killed { 1000 } else { 0 });
         self.start_later(at, micros(down_ms.into()));
         true
+    }
+
+    /// Whether any bucket is of relaxed durability.
+    fn relaxes(&self) -> bool {
+        (0..self.key_names.len()).any(|key| self.plan.options.is_relaxed(key))
     }
 
     /// Applies what is left of a burst's batch, and nothing else of the burst.

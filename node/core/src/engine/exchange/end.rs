@@ -53,6 +53,8 @@ impl Engine {
                 };
                 self.exchanged(peer, tree, knew);
             }
+        } else if end != End::Busy {
+            self.source_failed(peer, tree);
         }
         self.reschedule(now, &session, end);
     }

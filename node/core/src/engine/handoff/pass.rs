@@ -75,6 +75,11 @@ pub(super) struct Home {
 }
 
 impl Pass {
+    /// How many bytes were sent and are not answered.
+    pub(super) fn bytes_sent(&self) -> usize {
+        self.under_way.values().map(|sent| sent.bytes).sum()
+    }
+
     /// Goes on behind what is damaged: twice as far each time, since nobody can say where that ends.
     pub(super) fn go_round(&mut self) {
         let at = self
@@ -87,11 +92,6 @@ impl Pass {
             Some(from) => self.from = from,
             None => self.has_read_all = true,
         }
-    }
-
-    /// How many bytes were sent and are not answered.
-    pub(super) fn bytes_sent(&self) -> usize {
-        self.under_way.values().map(|sent| sent.bytes).sum()
     }
 }
 
@@ -166,6 +166,14 @@ impl Handoffs {
             .values_mut()
             .filter(|sent| sent.key == *key)
             .for_each(|sent| sent.again = true);
+    }
+
+    /// Whether a record of the key is under way to its owner.
+    pub(in crate::engine) fn may_hold(&self, key: &Key) -> bool {
+        let passes = self.homes.values().filter_map(|home| home.pass.as_ref());
+        passes
+            .flat_map(|pass| pass.under_way.values())
+            .any(|sent| sent.key == *key)
     }
 
     pub(super) fn pass(&mut self, node: NodeIndex) -> Option<&mut Pass> {

@@ -55,6 +55,8 @@ pub(super) struct Target {
 pub(in crate::engine) struct Hints {
     pub(super) targets: BTreeMap<NodeId, Target>,
     pub(super) bytes: u64,
+    /// Removals that are not durable, by partition: a power cut would take them back.
+    going: BTreeMap<PartitionId, u32>,
     /// What could not even be noted as dirty, since the disk refused.
     pub(super) unmarked: BTreeSet<(NodeId, PartitionId)>,
 }
@@ -80,6 +82,30 @@ impl Hints {
     pub(super) fn are_in(&self, partition: PartitionId) -> bool {
         let mut targets = self.targets.values();
         targets.any(|target| target.partitions.contains_key(&partition))
+    }
+
+    /// Whether some of the partition were removed, and that is not durable.
+    pub(super) fn are_going_in(&self, partition: PartitionId) -> bool {
+        self.going.contains_key(&partition)
+    }
+
+    /// A change is on its way to the disk: takes note if it removes a hint.
+    pub(super) fn removal_begins(&mut self, change: HintChange) {
+        if change.after == 0 {
+            *self.going.entry(change.partition).or_default() += 1;
+        }
+    }
+
+    /// That change is durable, or was refused.
+    pub(in crate::engine) fn removal_ends(&mut self, change: HintChange) {
+        if change.after == 0
+            && let Some(left) = self.going.get_mut(&change.partition)
+        {
+            *left -= 1;
+            if *left == 0 {
+                self.going.remove(&change.partition);
+            }
+        }
     }
 
     pub(super) fn change(&mut self, change: HintChange) {
@@ -123,5 +149,29 @@ pub(super) fn row_bytes(key: &Key, payload: usize) -> u64 {
     match payload {
         0 => 0,
         _ => key.encoded().len() as u64 + payload as u64 + ROW_BYTES,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_that_were_counted_with_more_or_less_than_they_are_removed_with_leave_nothing_behind() {
+        let [damaged, other] = [1, 2].map(|id| NodeId([id; 16]));
+        let change = |target, before, after| HintChange {
+            target,
+            partition: PartitionId(0),
+            before,
+            after,
+            since_ms: 0,
+            refers: false,
+        };
+        let mut hints = Hints::default();
+        hints.change(change(damaged, 0, 1));
+        hints.change(change(other, 0, 10));
+        hints.change(change(damaged, 15, 0));
+        hints.change(change(other, 8, 0));
+        assert_eq!((hints.bytes, hints.targets.len()), (0, 0));
     }
 }

@@ -10,16 +10,17 @@ use crate::record::Record;
 
 impl Engine {
     /// What this node has that stands against settling a key.
-    pub(in crate::engine) fn stands_against(&self, key: &Key) -> Option<Objection> {
+    pub(in crate::engine) fn stands_against(&mut self, key: &Key) -> Option<Objection> {
         if self.hints_in(self.config.ring.partition_of(key.token())) {
             return Some(Objection::Hint);
         }
         let token = key.token();
         let is_of_key = |other: &Key| other.token() == token && other == key;
         // Requests that this node coordinates or has passed on, writes that are replied to and not yet acknowledged by all, and what was sent by any of
-        // these, by a repair or by an exchange, and not been answered over a connection that is still there.
+        // these, by a repair, by an exchange or as a hint (whose row may be gone), and not been answered over a connection that is still there.
         let is_under_way = self.ops.iter().any(|(_, op)| is_of_key(op.key()))
             || self.pending.may_hold(key)
+            || self.handoffs.may_hold(key)
             || self.exchange_pending(key);
         is_under_way.then_some(Objection::UnderWay)
     }

@@ -69,6 +69,10 @@ impl Engine {
     ) -> Option<Objection> {
         if let Some((stored, is_steady)) = stored {
             let objection = self.differs(candidate, stored, is_steady);
+            if objection == Some(Objection::Unsynced) {
+                // Of a bucket of relaxed durability nobody else may wait for it.
+                self.slots.want_all();
+            }
             if objection.is_some() {
                 return objection;
             }

@@ -40,7 +40,7 @@ impl Engine {
         }
     }
 
-    fn settle_queue(&mut self, key: &Key, ends_ms: u64, is_new: bool) {
+    pub(super) fn settle_queue(&mut self, key: &Key, ends_ms: u64, is_new: bool) {
         let row = Row {
             since_ms: self.wall_ms,
             ends_ms,

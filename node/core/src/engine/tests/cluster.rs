@@ -103,6 +103,11 @@ pub(super) struct Cluster {
     pub(super) rebuilds: BTreeMap<usize, String>,
 }
 
+/// What seals the contexts of every cluster.
+pub(super) fn context_keys() -> ContextKeys {
+    ContextKeys::new(ContextKey { id: 1, secret: [9; 32] }, vec![])
+}
+
 /// A configuration of `nodes` nodes, as node `me` has it.
 pub(super) fn config(nodes: usize, me: usize, seed: u8) -> EngineConfig {
     let id = |node: usize| NodeId([node as u8 + 1; 16]);
@@ -119,7 +124,7 @@ pub(super) fn config(nodes: usize, me: usize, seed: u8) -> EngineConfig {
         me: id(me),
         ring: Arc::new(ring),
         seed: [seed; 32],
-        context_keys: ContextKeys::new(ContextKey { id: 1, secret: [9; 32] }, vec![]),
+        context_keys: context_keys(),
         buckets: Default::default(),
         limits: Limits {
             exchange: false,

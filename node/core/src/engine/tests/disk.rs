@@ -125,6 +125,7 @@ fn after_a_refused_store_the_key_is_read_as_it_is_on_disk_without_waiting_for_an
         ..ReadOptions::default()
     });
     assert_eq!(read(cluster.ask(0, all)).0, ["a"]);
+    (0..3).for_each(|node| cluster.disks[node].refuses_stores = false);
     cluster.advance(TIMEOUT);
     cluster.assert_idle();
 }
@@ -147,6 +148,7 @@ fn a_refused_store_leaves_earlier_ones_waiting_for_their_sync() {
     cluster.release_syncs(0);
     written(cluster.reply(first).unwrap());
     assert_eq!(read(cluster.reply(read_early).unwrap()).0, ["a"]);
+    cluster.disks[0].refuses_stores = false;
     cluster.advance(TIMEOUT);
     cluster.assert_idle();
 }

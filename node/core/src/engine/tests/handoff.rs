@@ -1,9 +1,10 @@
 //! Hints going home.
 
 use super::asks::{is_handoff, key, put, put_under, texts, with_options, written};
-use super::cluster::Cluster;
+use super::cluster::{Cluster, config, index};
+use crate::engine::Input;
 use crate::key::Key;
-use crate::message::PeerMessage;
+use crate::message::{FetchHint, Objection, PeerMessage};
 use crate::place::Place;
 use crate::request::Operation;
 use std::time::Duration;
@@ -215,6 +216,29 @@ fn a_hint_that_was_made_again_while_it_was_under_way_is_delivered_again() {
 }
 
 #[test]
+fn a_hint_that_is_to_be_made_again_stays_though_an_older_delivery_is_answered_before_its_row_is_loaded() {
+    let mut cluster = Cluster::new(3);
+    cluster.isolate(2);
+    written(cluster.ask(0, put(1, "a", None)));
+    cluster.disks[2].holds_loads = true;
+    come_back(&mut cluster, 2);
+    assert_eq!(cluster.sent_to(0, is_handoff), [2]);
+    // Another write does not get through, and the row is being loaded when the delivery is answered.
+    cluster.hold(0, 2);
+    written(cluster.ask(0, put(2, "b", None)));
+    cluster.disks[0].holds_loads = true;
+    cluster.advance(Duration::from_millis(100));
+    cluster.release_loads(2);
+    cluster.release_loads(0);
+    assert_eq!(texts(&cluster.record(2)), ["a"]);
+    assert_eq!(cluster.hinted(0), [2]);
+    cluster.lose(0, 2);
+    cluster.advance(Duration::from_secs(1));
+    assert_eq!(texts(&cluster.record(2)), ["a", "b"]);
+    assert!(cluster.hinted(0).is_empty());
+}
+
+#[test]
 fn a_hint_that_grew_while_it_was_under_way_is_delivered_again() {
     let mut cluster = Cluster::new(5);
     let (owners, fallbacks) = cluster.owners_and_fallbacks();
@@ -405,6 +429,36 @@ fn a_pass_whose_last_hint_goes_with_its_record_does_not_keep_the_next_hint_from_
     cluster.release_loads(2);
     cluster.advance(Duration::from_secs(1));
     assert!(cluster.hinted(0).is_empty());
+}
+
+#[test]
+fn a_hint_that_is_under_way_stands_against_settling_though_its_row_was_damaged_and_is_gone() {
+    let mut cluster = Cluster::new(5);
+    let (owners, fallbacks) = cluster.owners_and_fallbacks();
+    let away = owners[1];
+    cluster.isolate(away);
+    written(cluster.ask(owners[0], all(put(1, "a", None))));
+    cluster.disks[away].holds_loads = true;
+    cluster.connect(fallbacks[0], away);
+    cluster.advance(Duration::ZERO);
+    assert_eq!(cluster.sent_to(fallbacks[0], is_handoff), [away]);
+    // A read finds the row damaged.
+    cluster.disks[fallbacks[0]].corrupts_hints = true;
+    let message = PeerMessage::FetchHint(FetchHint {
+        id: 1,
+        target: config(5, away, 0).me,
+        key: key(),
+        have: None,
+    });
+    let from = index(owners[0]);
+    cluster.input(fallbacks[0], Input::Message { from, message });
+    cluster.run();
+    assert_eq!(cluster.hinted(fallbacks[0]), [] as [usize; 0]);
+    let engine = &mut cluster.engines[fallbacks[0]];
+    assert_eq!(engine.stands_against(&key()), Some(Objection::UnderWay));
+    cluster.release_loads(away);
+    cluster.advance(Duration::from_secs(1));
+    assert_eq!(cluster.engines[fallbacks[0]].stands_against(&key()), None);
 }
 
 #[test]

@@ -143,6 +143,20 @@ fn a_hint_that_the_disk_refuses_is_noted_as_soon_as_it_takes_something_again() {
 }
 
 #[test]
+fn a_hint_that_the_disk_refuses_is_noted_though_nothing_else_is_stored_any_more() {
+    let mut cluster = Cluster::new(3);
+    cluster.hold(0, 2);
+    written(cluster.ask(0, put(1, "a", None)));
+    cluster.disks[0].refuses_stores = true;
+    cluster.advance(SLOW);
+    assert!(cluster.hinted(0).is_empty() && dirty(&cluster, 0).is_empty());
+    cluster.advance(Duration::from_secs(60));
+    cluster.disks[0].refuses_stores = false;
+    cluster.advance(Duration::from_secs(11));
+    assert_eq!(dirty(&cluster, 0), [2]);
+}
+
+#[test]
 fn a_partition_with_hints_and_a_key_with_an_unanswered_write_must_not_be_settled() {
     let mut cluster = Cluster::new(3);
     assert!(cluster.engines[0].stands_against(&key()).is_none());

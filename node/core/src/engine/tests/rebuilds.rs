@@ -23,8 +23,9 @@ fn wiped() -> Cluster {
 /// Exchanges about everything that `node` still has to read from `peer` have ended.
 fn read_all(cluster: &mut Cluster, node: usize, peer: usize) {
     let bits = cluster.engines[0].config().ring.partition_ids();
+    let n = cluster.engines[0].config().buckets.defaults.n;
     for partition in bits {
-        let tree = TreeId { partition, n: 3 };
+        let tree = TreeId { partition, n };
         let engine = &mut cluster.engines[node];
         if engine.needs_source(index(peer), tree) {
             let knew = match engine.is_rebuilding(index(peer)) {
@@ -128,6 +129,25 @@ fn a_peer_that_has_rebuilt_is_asked_again() {
     read_all(&mut cluster, 1, 0);
     read_all(&mut cluster, 1, 2);
     assert!(cluster.engines[0].needs_source(index(1), tree));
+}
+
+#[test]
+fn owners_beyond_those_that_are_needed_are_read_too_unless_they_go_or_that_fails() {
+    for fails in [false, true] {
+        let mut cluster = Cluster::with_bucket(5, |bucket| bucket.n = 5);
+        cluster.restart(0, 60, BTreeMap::new());
+        (1..4).for_each(|peer| read_all(&mut cluster, 0, peer));
+        assert_eq!(cluster.engines[0].rebuilding(), (0, 16));
+        match fails {
+            true => {
+                for partition in cluster.engines[0].config().ring.clone().partition_ids() {
+                    cluster.engines[0].source_failed(index(4), TreeId { partition, n: 5 });
+                }
+            }
+            false => cluster.disconnect(0, 4),
+        }
+        assert_eq!(cluster.engines[0].rebuilding(), (16, 16), "fails: {fails}");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Reading all records again.
 
-use super::asks::{key, put, put_under, texts, with_options, written};
+use super::asks::{delete, key, put, put_under, texts, with_options, written};
 use super::cluster::Cluster;
 use crate::engine::Input;
 use crate::key::Key;
@@ -55,6 +55,29 @@ fn a_record_that_goes_from_the_disk_by_itself_changes_its_leaf_with_the_next_pas
     assert_ne!(roots(&cluster)[0], roots(&cluster)[1], "now an exchange sees it");
     assert_eq!(cluster.engines[0].counters().leaves_corrected, 1);
     assert_eq!(cluster.engines[1].counters().leaves_corrected, 0);
+}
+
+#[test]
+fn a_delete_that_nobody_queued_is_queued_by_the_scrub_and_settled() {
+    let mut cluster = Cluster::with(3, |config| {
+        config.limits.scrub_per_second = 1000;
+        config.limits.scrub_every = Duration::from_secs(60);
+        config.limits.settle_age = Duration::ZERO;
+    });
+    let (context, _) = written(cluster.ask(0, put(1, "a", None)));
+    written(cluster.ask(0, delete(2, Some(&context))));
+    for disk in &mut cluster.disks {
+        disk.applied.remove(&Place::Settle(key())).expect("it was queued");
+    }
+    cluster.advance(Duration::from_secs(200));
+    for (node, disk) in cluster.disks.iter().enumerate() {
+        let left = [Place::Record(key()), Place::Settle(key())];
+        assert!(
+            !left.iter().any(|place| disk.applied.contains_key(place)),
+            "node {node}"
+        );
+    }
+    assert!(cluster.engines.iter().all(|engine| engine.settling().queued == 0));
 }
 
 #[test]

@@ -124,6 +124,34 @@ fn a_record_with_a_value_is_never_queued_and_leaves_the_queue_when_it_gets_one()
 }
 
 #[test]
+fn a_hint_is_gone_when_its_removal_is_durable_and_that_is_asked_for() {
+    let mut cluster = Cluster::with(4, |config| {
+        config.limits.settle_age = Duration::ZERO;
+        config.buckets.defaults.w = Some(3);
+    });
+    let (owners, fallback) = (owners(&cluster), stranger(&cluster));
+    cluster.isolate(owners[2]);
+    let (context, _) = written(cluster.ask(owners[0], put(1, "a", None)));
+    assert_eq!(cluster.engines[fallback].hints().len(), 1);
+    cluster.disks[fallback].holds_syncs = true;
+    (0..4)
+        .filter(|&node| node != owners[2])
+        .for_each(|node| cluster.connect(node, owners[2]));
+    cluster.advance(Duration::from_secs(5));
+    assert_eq!(cluster.engines[fallback].hints(), [], "it went home");
+    let wanted = cluster.engines[fallback].sync_wanted().soon;
+    written(cluster.ask(owners[0], delete(2, Some(&context))));
+    cluster.advance(2 * PROOF);
+    assert_eq!(reaped(&cluster), 0, "a power cut would bring the hint back");
+    assert_eq!(objection(&cluster, owners[0]), Some((fallback, Objection::Hint)));
+    assert!(cluster.engines[fallback].sync_wanted().soon > wanted);
+    cluster.release_syncs(fallback);
+    cluster.advance(4 * PROOF);
+    assert_eq!(reaped(&cluster), 3);
+    assert!(cluster.is_empty());
+}
+
+#[test]
 fn nothing_is_reaped_while_an_owner_or_any_other_member_is_away() {
     let away = |pick: fn(&Cluster) -> usize| {
         let mut cluster = cluster(5);
