@@ -8,6 +8,7 @@
 //! empty one, as one that has lost its memory: the other owners have what it needs. A node without peers stops instead: nobody could give it
 //! anything back. Rejected: repairing what is damaged, which ends with a store that has forgotten something and does not know what.
 
+mod damage;
 mod trees;
 
 use crate::config::NodeConfig;
@@ -39,6 +40,16 @@ const OPEN_QUORUM: &str = "open_quorum";
 /// # Errors
 /// The directory cannot be used. What is in it was not changed, unless the log says that it was set aside.
 pub(crate) fn open(config: &mut NodeConfig) -> Result<(Arc<RocksStorage>, Engine), NodeError> {
+    match open_once(config) {
+        Err(error) if damage::is_beyond_use(&error) && config.members().len() > 1 => {
+            set_aside(config, &error)?;
+            open_once(config)
+        }
+        other => other,
+    }
+}
+
+fn open_once(config: &mut NodeConfig) -> Result<(Arc<RocksStorage>, Engine), NodeError> {
     let storage = open_or_set_aside(config)?;
     tell_of_asides(config);
     let mut batch = Batch::new();
@@ -74,6 +85,11 @@ fn open_or_set_aside(config: &NodeConfig) -> Result<RocksStorage, NodeError> {
     if !is_beyond_use || config.members().len() == 1 {
         return Err(error.into());
     }
+    set_aside(config, &error)?;
+    Ok(RocksStorage::open(&config.data_dir, &options)?)
+}
+
+fn set_aside(config: &NodeConfig, error: &dyn std::error::Error) -> Result<(), NodeError> {
     tracing::error!(%error, "the data directory is beyond use; setting its data aside, to be rebuilt from the other owners");
     let aside = set_directory_aside(&config.data_dir).map_err(|source| NodeError::SetAside {
         path: config.data_dir.clone(),
@@ -83,7 +99,7 @@ fn open_or_set_aside(config: &NodeConfig) -> Result<RocksStorage, NodeError> {
         aside = %aside.display(),
         "the old data are there; remove them when all owners agree (quorate wait --for settled). What no other node has is only there"
     );
-    Ok(RocksStorage::open(&config.data_dir, &options)?)
+    Ok(())
 }
 
 /// What was set aside costs its space until somebody removes it.
@@ -194,6 +210,7 @@ fn engine(config: &NodeConfig, boot: Boot) -> Result<Engine, NodeError> {
         buckets: config.bucket_table(),
         limits: config.engine_limits(),
         wall_ms: wall_ms(),
+        is_replaced: boot.is_new && damage::is_replaced(&config.data_dir),
         boot,
     }))
 }
@@ -208,7 +225,7 @@ pub(crate) fn wall_ms() -> u64 {
 /// Hands the engine what its last process left.
 fn restore(engine: &mut Engine, storage: &RocksStorage, is_legacy: bool, batch: &mut Batch) -> Result<(), NodeError> {
     restore_notes(engine, storage)?;
-    restore_hints(engine, storage)?;
+    damage::restore_hints(engine, storage)?;
     trees::restore(engine, storage, is_legacy, batch)
 }
 
@@ -227,16 +244,6 @@ fn restore_notes(engine: &mut Engine, storage: &RocksStorage) -> Result<(), Node
         };
         if let Err(error) = restored {
             tracing::error!(?place, error, "a note cannot be read; going on without it");
-        }
-    })?;
-    Ok(())
-}
-
-fn restore_hints(engine: &mut Engine, storage: &RocksStorage) -> Result<(), NodeError> {
-    each_row(storage, Column::Hint, |row| {
-        if let Some(Place::Hint(target, key)) = Place::hint_in(row.token, &row.key) {
-            // One that is damaged counts too: it stands for something that the owner may lack.
-            engine.restore_hint(target, &key, &row.payload.unwrap_or_default());
         }
     })?;
     Ok(())

@@ -59,7 +59,7 @@ fn drop_leaves(storage: &RocksStorage, batch: &mut Batch) -> Result<(), StorageE
 
 /// All leaves or none: trees that are computed again start from nothing.
 fn restore_leaves(engine: &mut Engine, storage: &RocksStorage) -> Result<(), StorageError> {
-    let mut leaves = Vec::new();
+    let (mut leaves, mut suspects) = (Vec::new(), Vec::new());
     each_row(storage, Column::Leaf, |row| {
         let sum = row
             .payload
@@ -68,16 +68,20 @@ fn restore_leaves(engine: &mut Engine, storage: &RocksStorage) -> Result<(), Sto
             .and_then(|payload| <[u8; 8]>::try_from(payload).ok());
         match (&row.key[..], sum) {
             (&[n], Some(sum)) => leaves.push((row.token, n, u64::from_le_bytes(sum))),
-            // The scrub computes it again.
-            _ => tracing::error!(
-                token = row.token,
-                "a leaf of a Merkle tree cannot be read; going on without it"
-            ),
+            _ => {
+                tracing::error!(
+                    token = row.token,
+                    "a leaf of a Merkle tree cannot be read; computing it again"
+                );
+                suspects.push(row.token);
+            }
         }
     })?;
     leaves
         .into_iter()
         .for_each(|(token, n, sum)| engine.restore_leaf(token, n, sum));
+    // Nothing is rebuilt from this node before they are right.
+    suspects.into_iter().for_each(|token| engine.restore_suspect(token));
     Ok(())
 }
 

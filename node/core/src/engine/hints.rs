@@ -57,6 +57,11 @@ impl Engine {
         });
     }
 
+    /// Takes all of them back.
+    pub fn forget_hints(&mut self) {
+        self.hints = Hints::default();
+    }
+
     /// What is kept for each owner.
     pub fn hints(&self) -> Vec<HintsFor> {
         let of = |(&target, hints): (&NodeId, &kept::Target)| {

@@ -108,6 +108,9 @@ pub struct EngineConfig {
     pub limits: Limits,
     /// The wall clock at [`Instant`] 0 of this engine, in milliseconds since 1970. For ages that people read and for values that expire.
     pub wall_ms: u64,
+    /// The directory is a new one in place of another, whose data were set aside. Then "nothing" is no answer that this node takes from nodes that
+    /// do not know more.
+    pub is_replaced: bool,
     /// This start of the data directory.
     pub boot: Boot,
 }
@@ -400,7 +403,7 @@ impl Engine {
                 }
             }
             Input::StoreFailed(ticket) => self.store_failed(now, ticket),
-            Input::Damaged => self.note_damage(now),
+            Input::Damaged => self.store_is_damaged(now),
             Input::Tick => {}
         }
         self.fire(now);

@@ -23,7 +23,7 @@ use crate::place::Place;
 use crate::time::Instant;
 use crate::tree::{BRANCHES, LEAVES, LeafId, TreeId};
 use bytes::Bytes;
-use quorate_ring::PartitionId;
+use quorate_ring::{PartitionId, Token};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -157,6 +157,32 @@ impl Engine {
         let leaf = self.trees.leaf_of(partition, key.token(), 0);
         self.scrub.suspects.insert((partition, leaf.at));
         self.background.wake(Instant(0), Task::Scrub);
+    }
+
+    /// Takes in that the stored hashes of the leaf with this first token cannot be read. For the start of a node, before the first input.
+    pub fn restore_suspect(&mut self, token: u64) {
+        let token = Token(token);
+        let partition = self.config.ring.partition_of(token);
+        let leaf = self.trees.leaf_of(partition, token, 0);
+        self.scrub.suspects.insert((partition, leaf.at));
+        self.background.wake(Instant(0), Task::Scrub);
+    }
+
+    /// Whether some leaf of the partition is known to be wrong.
+    pub(super) fn is_suspected(&self, partition: PartitionId) -> bool {
+        let running = self.scrub.running.as_ref();
+        running.is_some_and(|running| running.is_suspect && running.partition == partition)
+            || self
+                .scrub
+                .suspects
+                .range((partition, 0)..=(partition, u16::MAX))
+                .next()
+                .is_some()
+    }
+
+    /// Takes in that rows of this node could not be read at the start, and that nobody can name them.
+    pub fn restore_damage(&mut self) {
+        self.note_damage(Instant(0));
     }
 
     /// Plans the first pass. For the start of the engine.

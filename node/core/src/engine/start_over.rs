@@ -8,7 +8,7 @@
 //!
 //! What is set aside must be on other disks, to the last acknowledged write. So the node first *leaves*: clients' writes, merges and handoffs are
 //! refused as by a disk that cannot be read, at the moment they would change a row, so nothing that was queued slips in. Then every partition is noted as
-//! [dirty](super::dirty) for every other owner, and an exchange that began after that brings them all that can be read here. When no note is left
+//! [dirty](super::dirty) for every other owner, and an exchange that began after that brings them all that can be read here; it fetches nothing. When no note is left
 //! nothing here is unknown to the others, whatever became of writes under way, hints or the settings. It takes seconds, in which this node serves
 //! reads.
 //!
@@ -27,17 +27,23 @@ use std::time::Duration;
 
 /// Between the looks whether it is safe, for each node before this one in the ring.
 const TURN: Duration = Duration::from_secs(15);
-/// Between the looks whether all is given, and for how long at most.
+/// Between the looks whether all is given.
 const LOOK: Duration = Duration::from_millis(250);
+/// How long that may take, and for each partition and peer.
 const LEAVE_MAX: Duration = Duration::from_secs(60);
+const LEAVE_MAX_EACH: Duration = Duration::from_millis(20);
+/// The same where the store takes no writes any more: then it goes without what could never be synced, and so was acknowledged to nobody.
+const UNSYNCED_MAX: Duration = Duration::from_secs(10);
 
 /// Whether this node is to start over, and how far that is.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct StartOver {
     /// Something is damaged: when it is looked at next.
     at: Option<Instant>,
-    /// Since when this node takes nothing in.
+    /// This node takes nothing in, at most until then.
     leaving: Option<Instant>,
+    /// The store has met the damage itself, and takes no writes any more.
+    takes_no_writes: bool,
 }
 
 impl StartOver {
@@ -56,6 +62,12 @@ impl Engine {
         }
     }
 
+    /// The store takes no writes any more.
+    pub(super) fn store_is_damaged(&mut self, now: Instant) {
+        self.start_over.takes_no_writes = true;
+        self.note_damage(now);
+    }
+
     fn look_again(&mut self, now: Instant, after: Duration) {
         let at = now + after;
         self.start_over.at = Some(at);
@@ -67,8 +79,9 @@ impl Engine {
         match self.start_over.leaving {
             None if self.may_leave() => self.leave(now),
             None => self.stay(now),
-            Some(since) if !self.others_are_whole() || now.since(since) > LEAVE_MAX => self.stay(now),
-            Some(_) if self.owes_nothing() => {
+            Some(_) if !self.others_are_whole() => self.stay(now),
+            Some(until) if now > until && !self.start_over.takes_no_writes => self.stay(now),
+            Some(until) if now > until || self.owes_nothing() => {
                 let reason =
                     "a file of this node's data directory is damaged, and with it records that cannot be named";
                 self.fall_silent(now, reason.into());
@@ -78,16 +91,21 @@ impl Engine {
     }
 
     fn leave(&mut self, now: Instant) {
-        self.start_over.leaving = Some(now);
-        for peer in self.peers() {
+        let mut until = match self.start_over.takes_no_writes {
+            true => now + UNSYNCED_MAX,
+            false => now + LEAVE_MAX,
+        };
+        for peer in self.others() {
             let node = self.config.ring.member(peer).id;
             let ring = self.config.ring.clone();
             for partition in ring.partition_ids() {
                 if self.shared_in(peer, partition).next().is_some() {
-                    self.mark_dirty(node, partition);
+                    self.mark_dirty_for_now(node, partition);
+                    until = until + LEAVE_MAX_EACH;
                 }
             }
         }
+        self.start_over.leaving = Some(until);
         self.look_again(now, LOOK);
     }
 
@@ -105,19 +123,20 @@ impl Engine {
     }
 
     fn may_leave(&self) -> bool {
-        self.others_are_whole() && self.rebuild.is_done() && self.owes_nothing() && !self.holds_alone()
+        // Whether this node is whole itself does not matter: with damage in its new directory it may never be.
+        self.others_are_whole() && self.owes_nothing() && !self.holds_alone()
     }
 
     fn others_are_whole(&self) -> bool {
-        let mut peers = self.peers().into_iter();
-        peers.all(|node| self.peers.is_up(node) && !self.is_rebuilding(node))
+        let mut others = self.others().into_iter();
+        others.all(|node| self.peers.is_up(node) && !self.is_rebuilding(node))
     }
 
     /// Whether no peer is known to lack anything that this node could give it.
     fn owes_nothing(&self) -> bool {
         let is_member = |node| self.config.ring.index_of(node).is_some();
         let is_owed = self.dirty.iter().any(|(node, _)| is_member(node));
-        !is_owed && self.hints.unmarked.is_empty() && self.hints_are_home()
+        !is_owed && self.hints_are_home()
     }
 
     /// Whether there are records here that no other node owns.
@@ -127,7 +146,7 @@ impl Engine {
         trees.iter().any(|tree| is_alone(tree) && self.trees.root(*tree) != 0)
     }
 
-    fn peers(&self) -> Vec<NodeIndex> {
+    fn others(&self) -> Vec<NodeIndex> {
         let members = (0..self.config.ring.members().len() as u16).map(NodeIndex);
         members.filter(|&node| node != self.me).collect()
     }

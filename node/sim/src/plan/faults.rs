@@ -66,17 +66,6 @@ pub(super) fn draw(rng: &mut Stream, options: &Options) -> Vec<Fault> {
         node: node(rng, o),
         for_ms: duration(rng),
     });
-    // Behind all others, so that older plans keep the rest. A node that stays damaged for good (since another has left, or since nobody else owns what
-    // it holds) is a matter for people.
-    let can_heal = options.stays_away.is_none() && options.buckets.iter().all(|bucket| bucket.properties.n > 1);
-    if options.loses && !options.forgets && can_heal {
-        draw.some(300, 2, |rng, o| FaultKind::Damage {
-            node: node(rng, o),
-            what: Rotten::Record,
-            row: rng.range(0, 999) as u16,
-            more: rng.range(0, 3) as u8,
-        });
-    }
     let mut faults = draw.faults;
     faults.sort_by_key(|fault| fault.at_us);
     faults

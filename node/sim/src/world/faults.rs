@@ -125,7 +125,7 @@ impl World {
         self.note(|| format!("the disk of node {at} is emptied"));
         let node = &mut self.nodes[at];
         node.disk.wipe();
-        (node.has_amnesia, node.is_damaged) = (true, false);
+        (node.has_amnesia, node.is_damaged, node.is_replaced) = (true, false, false);
         // What it makes now may be taken for an older copy until its peers have met it.
         node.is_rolled_back = true;
         node.is_put_back = false;
@@ -144,7 +144,7 @@ impl World {
             let node = &mut self.nodes[at];
             node.disk.roll_back(starts);
             node.is_rolled_back = true;
-            node.is_put_back = true;
+            (node.is_put_back, node.is_damaged) = (true, false);
             self.truth.reload(&self.keys, at, &self.nodes[at].disk);
             self.nodes[at].has_amnesia |= before != self.truth.rows(at).synced_rows();
         }

@@ -142,6 +142,7 @@ impl World {
         }
         self.crash(at, 1000);
         self.empty(at);
+        self.nodes[at].is_replaced = true;
         self.start_later(at, micros(20));
     }
 

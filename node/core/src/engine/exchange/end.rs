@@ -8,6 +8,7 @@ use super::schedule::{Class, Entry};
 use super::session::{End, Session};
 use super::{BUSY_AFTER, FAILED_AFTER, FOLLOW_UP_AFTER, Lister, PAUSE_MAX};
 use crate::engine::Engine;
+use crate::engine::rebuild::Knew;
 use crate::time::Instant;
 use crate::tree::TreeId;
 use quorate_ring::NodeIndex;
@@ -45,7 +46,12 @@ impl Engine {
         if end == End::Done && ended.skipped + ended.failed == 0 {
             self.note_healed(peer, tree, session.marks);
             if !left_out.mine {
-                self.exchanged(now, peer, tree, session.peer_was_rebuilding || left_out.theirs);
+                let knew = match (session.peer_was_rebuilding, left_out.theirs) {
+                    (true, _) => Knew::Nothing,
+                    (false, true) => Knew::Some,
+                    (false, false) => Knew::All,
+                };
+                self.exchanged(peer, tree, knew);
             }
         } else if end != End::Busy {
             self.source_failed(peer, tree);

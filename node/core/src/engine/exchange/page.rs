@@ -3,7 +3,7 @@
 //! Both sides list at the same time. What was written a moment ago, here or there, is left out: it is on its way to all owners. It differs again
 //! next time if it got lost.
 
-use super::keys::{ANSWER_BYTES_MAX, Difference, Leaves, Listing, Page, differences};
+use super::keys::{ANSWER_BYTES_MAX, Difference, Leaves, Listing, Page, Todo, differences};
 use super::round::Side;
 use super::session::{ANSWER_MAX, End, Phase, TwoLists};
 use super::{Exchange, Lister};
@@ -101,6 +101,7 @@ impl Engine {
 
     /// Compares the two lists as far as both go, once both are there.
     pub(super) fn compare_keys(&mut self, now: Instant, tree: TreeId) {
+        let is_leaving = self.start_over.is_leaving();
         let Exchange { sessions, recent, .. } = &mut self.exchange;
         let Some(session) = sessions.get_mut(&tree) else { return };
         let Phase::Keys { lists, .. } = &mut session.phase else {
@@ -126,6 +127,12 @@ impl Engine {
             is_new_there,
         } in differences(&ours, &theirs)
         {
+            // What is about to be forgotten is given, and nothing is fetched.
+            let todo = match todo {
+                Todo::Pull if is_leaving => continue,
+                Todo::Both if is_leaving => Todo::Send,
+                todo => todo,
+            };
             let is_new = is_new_there || recent.has(key.token());
             if is_new && !session.is_thorough() {
                 session.ended.skipped += 1;

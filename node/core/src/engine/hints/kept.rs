@@ -58,7 +58,7 @@ pub(in crate::engine) struct Hints {
     /// Removals that are not durable, by partition: a power cut would take them back.
     going: BTreeMap<PartitionId, u32>,
     /// What could not even be noted as dirty, since the disk refused.
-    pub(in crate::engine) unmarked: BTreeSet<(NodeId, PartitionId)>,
+    pub(super) unmarked: BTreeSet<(NodeId, PartitionId)>,
 }
 
 impl Hints {

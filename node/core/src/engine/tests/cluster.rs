@@ -132,6 +132,7 @@ pub(super) fn config(nodes: usize, me: usize, seed: u8) -> EngineConfig {
             ..Limits::default()
         },
         wall_ms: 1_800_000_000_000,
+        is_replaced: false,
         boot: Boot {
             generation: 1,
             ..Boot::default()

@@ -191,3 +191,24 @@ fn a_disk_that_cannot_be_read_now_is_read_in_the_next_pass() {
     assert!(cluster.engines[0].scrub_progress().records >= 1);
     assert_eq!(cluster.engines[0].counters().leaves_corrected, 0);
 }
+
+#[test]
+fn a_leaf_that_could_not_be_read_at_the_start_is_read_at_once_and_before_that_nobody_rebuilds_from_it() {
+    let mut cluster = scrubbing();
+    everywhere(&mut cluster, 1, key());
+    let id = tree(&cluster);
+    let leaf = cluster.engines[0].trees().leaf_of(id.partition, key().token(), 3);
+    let token = *cluster.engines[0].trees().tokens(leaf).start();
+    cluster.engines[0].trees.correct(leaf, 0);
+    cluster.engines[0].restore_suspect(token);
+    assert!(cluster.engines[0].is_suspected(id.partition));
+    cluster.advance(Duration::from_millis(10));
+    assert!(!cluster.engines[0].is_suspected(id.partition));
+    let roots = [0, 1].map(|node: usize| cluster.engines[node].trees().root(id));
+    assert_eq!(roots[0], roots[1]);
+    assert_eq!(
+        cluster.engines[0].scrub_progress().passes,
+        0,
+        "long before it is its turn"
+    );
+}

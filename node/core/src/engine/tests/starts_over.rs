@@ -89,3 +89,14 @@ fn a_node_that_holds_what_nobody_else_owns_stays() {
     cluster.advance(Duration::from_secs(300));
     assert!(cluster.rebuilds.is_empty());
 }
+
+#[test]
+fn a_node_whose_new_directory_is_damaged_before_all_is_read_starts_over_too() {
+    let mut cluster = Cluster::new(3);
+    written(cluster.ask(1, put(1, "a", None)));
+    cluster.restart(0, 60, std::collections::BTreeMap::new());
+    note_damage(&mut cluster, 0);
+    assert_eq!(cluster.engines[0].rebuilding(), (0, 16));
+    cluster.advance(TURN + Duration::from_secs(10));
+    assert!(cluster.rebuilds.contains_key(&0));
+}
