@@ -43,7 +43,7 @@ fn what_only_a_node_with_damage_has_is_given_to_others_before_it_starts_over() {
 
 #[test]
 fn a_node_that_is_leaving_takes_no_more_writes_and_serves_reads() {
-    let mut cluster = Cluster::new(3);
+    let mut cluster = Cluster::without_hints(3);
     written(cluster.ask(0, put(1, "a", None)));
     cluster.hold(0, 1);
     note_damage(&mut cluster, 0);
