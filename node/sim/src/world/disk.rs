@@ -165,6 +165,12 @@ impl Disk {
         boot
     }
 
+    /// Whether its node has read all that it should hold since the directory was made, as far as is noted on it.
+    pub(crate) fn is_whole(&self) -> bool {
+        let own = self.notes().into_iter().find(|(place, _)| *place == Place::Own);
+        own.is_some_and(|(_, note)| Boot::next(Some(&note)).is_ok_and(|boot| !boot.is_new))
+    }
+
     /// All notes on disk.
     pub(crate) fn notes(&self) -> Vec<(Place, Bytes)> {
         let rows = self.rows(Column::Meta).into_iter();
