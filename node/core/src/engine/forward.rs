@@ -120,10 +120,10 @@ impl Engine {
             return;
         };
         let mut operation = op.operation.clone();
-        if !op.tried.is_empty()
-            && let Operation::Put { retry, .. } | Operation::Delete { retry, .. } = &mut operation
-        {
-            *retry = true;
+        if let Operation::Put { retry, request, .. } | Operation::Delete { retry, request, .. } = &mut operation {
+            *retry |= !op.tried.is_empty();
+            // The first owner is told, too, that there may be another try: whichever is overwritten is remembered for long.
+            *request = request.again();
         }
         op.has_it.push(to);
         op.tried.push(to);
