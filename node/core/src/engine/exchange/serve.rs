@@ -35,7 +35,10 @@ impl Engine {
             _ if !self.config.limits.trees => Err(Refusal::ReadFailed),
             _ if self.start_over.is_leaving() => Err(Refusal::Rebuilding),
             _ if self.has_only_forgotten(tree) => Err(Refusal::Rebuilding),
-            TreeQuestion::Root(_) if self.is_rebuilding(from) && self.is_suspected(partition) => {
+            // Whoever rebuilds takes the word of a node that does, too, for less.
+            TreeQuestion::Root(_)
+                if self.is_rebuilding(from) && self.rebuild.is_done() && self.is_suspected(partition) =>
+            {
                 Err(Refusal::Overloaded)
             }
             TreeQuestion::Root(root) => self.serve_root(now, from, tree, root),
