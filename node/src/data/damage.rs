@@ -115,7 +115,7 @@ mod tests {
         config.limits.disk_reserve_mib = 0;
         let target = config
             .members()
-            .into_iter()
+            .iter()
             .map(|member| member.id)
             .find(|id| *id != config.id);
         let (storage, engine) = open(&mut config.clone()).unwrap();

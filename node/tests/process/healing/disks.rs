@@ -33,7 +33,7 @@ fn a_node_whose_disk_is_full_reads_on_takes_no_writes_and_recovers_when_there_is
         Err(reason) => return skipped(&format!("a node whose disk is full: {reason}")),
     };
     on_disk(&home, &disk, &[3], RESERVE_MIB);
-    let dev = home.dev();
+    let mut dev = home.dev();
     let bulk = Bulk {
         bucket: "bulk",
         bytes: 16 << 10,
