@@ -35,7 +35,7 @@ use crate::{
     row::{self, Column},
     store::PageBuilder,
 };
-pub use aside::{mark_for_rebuild, set_aside_before, set_directory_aside};
+pub use aside::{asides, mark_for_rebuild, set_aside_before, set_directory_aside};
 pub use open_error::OpenError;
 pub use options::RocksOptions;
 pub use stats::RocksStats;

@@ -9,7 +9,7 @@ use crate::node::NodeError;
 use quorate_core::engine::Engine;
 use quorate_core::place::Place;
 use quorate_ring::{NodeId, Token};
-use quorate_storage::{Column, RocksStorage, ScanRow, Storage, StorageError};
+use quorate_storage::{Column, RocksStorage, ScanRow, Storage, StorageError, asides};
 use std::path::Path;
 
 /// Of all tokens what is passed over first where hints are damaged: a millionth. Then twice as much each time.
@@ -27,10 +27,7 @@ pub(super) fn is_beyond_use(error: &NodeError) -> bool {
 
 /// Whether data were set aside in this directory.
 pub(super) fn is_replaced(data_dir: &Path) -> bool {
-    let names = std::fs::read_dir(data_dir).into_iter().flatten().flatten();
-    names
-        .map(|entry| entry.file_name())
-        .any(|name| name.to_string_lossy().starts_with("aside-"))
+    asides(data_dir).is_ok_and(|asides| !asides.is_empty())
 }
 
 /// Hands the engine the hints that its last process left.

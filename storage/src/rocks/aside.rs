@@ -97,11 +97,14 @@ pub fn set_directory_aside(path: &Path) -> io::Result<PathBuf> {
 /// The directory, or one that data were set aside in, cannot be read.
 pub fn set_aside_before(path: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
     let with_bytes = |path: PathBuf| bytes_in(&path).map(|bytes| (path, bytes));
-    directories(path)?.into_iter().map(with_bytes).collect()
+    asides(path)?.into_iter().map(with_bytes).collect()
 }
 
-/// The directories that data were set aside in, oldest first.
-pub(super) fn directories(path: &Path) -> io::Result<Vec<PathBuf>> {
+/// The directories in `path` that data were set aside in, oldest first.
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn asides(path: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(path)? {
         let entry = entry?;

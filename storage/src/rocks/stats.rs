@@ -98,7 +98,7 @@ impl Asides {
     /// How many directories there are now, and how many bytes are in them.
     pub(super) fn look(&self, path: &Path) -> (u64, u64) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = aside::directories(path).unwrap_or_default();
+        let found = aside::asides(path).unwrap_or_default();
         known.retain(|path, _| found.contains(path));
         for path in found {
             known
