@@ -311,6 +311,21 @@ impl Truth {
         counts
     }
 
+    /// Writes that no owner ever knew of durably but those that have `left`; none if nobody has.
+    pub(crate) fn unknown_without(&self, left: impl Fn(NodeNo) -> bool) -> BTreeSet<Identity> {
+        if !(0..self.nodes.len()).any(&left) {
+            return BTreeSet::new();
+        }
+        let is_known = |&(key, dot): &(usize, Dot)| {
+            let mut there = self.owners[key].iter().filter(|&&at| !left(at));
+            there.any(|&at| self.nodes[at].ever(key).is_some_and(|ever| ever.contains(dot)))
+        };
+        let (known, unknown): (Vec<_>, Vec<_>) = self.dots.iter().partition(|(dot, _)| is_known(dot));
+        let known: BTreeSet<Identity> = known.into_iter().map(|(_, made)| *made).collect();
+        let unknown = unknown.into_iter().map(|(_, made)| *made);
+        unknown.filter(|made| !known.contains(made)).collect()
+    }
+
     /// Notes a sibling's dot. Returns whether it was never seen before.
     fn note_dot(&mut self, history: &History, key: usize, sibling: &Sibling) -> bool {
         let made = identity(sibling);
