@@ -113,6 +113,12 @@ impl NodeRows {
         })
     }
 
+    /// A row of which a store up to this one is not synced, if there is one.
+    pub(crate) fn first_unsynced(&self, upto: StoreTicket) -> Option<Row> {
+        let (ticket, change) = self.unsynced.front()?;
+        (*ticket <= upto).then_some(change.row)
+    }
+
     /// The overwritten writes that it ever remembered durably as sent again.
     pub(crate) fn resent(&self) -> &BTreeSet<Identity> {
         &self.resent
