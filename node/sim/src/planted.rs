@@ -85,6 +85,12 @@ pub const BUGS: &[Bug] = {
             &[P4],
             2000,
         ),
+        bug(
+            24,
+            "a reference that is asked for again is noted when its row is loaded",
+            &[P10],
+            3000,
+        ),
     ]
 };
 

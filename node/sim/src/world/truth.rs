@@ -249,6 +249,13 @@ impl Truth {
         });
     }
 
+    /// An owner is about to keep a hint for another one. If it has one already nothing will be stored, and that one stands for its record as it is now.
+    pub(crate) fn refer(&mut self, at: NodeNo, target: NodeNo, key: usize) {
+        if self.owners[key].contains(&at) {
+            self.nodes[at].refer(Row::Hint(target, key));
+        }
+    }
+
     /// P10: a hint goes only when its owner has merged it durably.
     fn check_went_home(&mut self, at: NodeNo, (target, key): (NodeNo, usize), hint: &Record) {
         let home = self.nodes[target].ever(key);
