@@ -146,14 +146,12 @@ impl Client {
             .map(|node| node.id)
     }
 
-    /// Mints the id of one logical write. Each retry of that write carries the same; [`Client::execute`] sees to that.
+    /// Mints the id of one logical write. Each retry of that write carries the same; [`Client::execute`] sees to that, and says of each that it is
+    /// one. A program that means to send a write again by itself takes [`RequestId::again`] of the id from the first time on.
     pub fn request_id(&self) -> RequestId {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let stamp_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-        RequestId {
-            stamp_ms,
-            unique: lock(&self.shared().rng).random(),
-        }
+        RequestId::new(stamp_ms, lock(&self.shared().rng).random())
     }
 
     /// Puts names to the replicas of an answer.

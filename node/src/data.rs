@@ -8,15 +8,16 @@
 //! empty one, as one that has lost its memory: the other owners have what it needs. A node without peers stops instead: nobody could give it
 //! anything back. Rejected: repairing what is damaged, which ends with a store that has forgotten something and does not know what.
 
+mod damage;
 mod trees;
 
 use crate::config::NodeConfig;
 use crate::node::{NodeError, system};
 use quorate_core::bucket::Durability;
 use quorate_core::engine::{Boot, Engine, EngineConfig};
-use quorate_core::place::{Place, Shelf};
+use quorate_core::place::Place;
 use quorate_storage::{
-    Batch, Column, OpenError, RocksOptions, RocksStorage, ScanAround, ScanLimit, ScanRow, Storage, StorageError,
+    Batch, Column, OpenError, RocksOptions, RocksStorage, ScanLimit, ScanRow, Storage, StorageError, set_aside_before,
     set_directory_aside,
 };
 use rand::TryRngCore;
@@ -39,7 +40,18 @@ const OPEN_QUORUM: &str = "open_quorum";
 /// # Errors
 /// The directory cannot be used. What is in it was not changed, unless the log says that it was set aside.
 pub(crate) fn open(config: &mut NodeConfig) -> Result<(Arc<RocksStorage>, Engine), NodeError> {
+    match open_once(config) {
+        Err(error) if damage::is_beyond_use(&error) && config.members().len() > 1 => {
+            set_aside(config, &error)?;
+            open_once(config)
+        }
+        other => other,
+    }
+}
+
+fn open_once(config: &mut NodeConfig) -> Result<(Arc<RocksStorage>, Engine), NodeError> {
     let storage = open_or_set_aside(config)?;
+    tell_of_asides(config);
     let mut batch = Batch::new();
     let is_known = identify(&storage, config, &mut batch)?;
     let (boot, is_legacy) = boot(&storage, is_known, &mut batch)?;
@@ -53,7 +65,8 @@ pub(crate) fn open(config: &mut NodeConfig) -> Result<(Arc<RocksStorage>, Engine
     for (token, n, sum) in engine.take_leaves() {
         batch.put(Column::Leaf, token, &[n], &sum.to_le_bytes());
     }
-    storage.apply(&mut batch)?;
+    // Also on a disk that is nearly full: a node that takes no writes still serves reads, and takes writes again when there is space.
+    storage.apply_in_reserve(&mut batch)?;
     storage.sync()?;
     Ok((Arc::new(storage), engine))
 }
@@ -72,6 +85,11 @@ fn open_or_set_aside(config: &NodeConfig) -> Result<RocksStorage, NodeError> {
     if !is_beyond_use || config.members().len() == 1 {
         return Err(error.into());
     }
+    set_aside(config, &error)?;
+    Ok(RocksStorage::open(&config.data_dir, &options)?)
+}
+
+fn set_aside(config: &NodeConfig, error: &dyn std::error::Error) -> Result<(), NodeError> {
     tracing::error!(%error, "the data directory is beyond use; setting its data aside, to be rebuilt from the other owners");
     let aside = set_directory_aside(&config.data_dir).map_err(|source| NodeError::SetAside {
         path: config.data_dir.clone(),
@@ -81,7 +99,21 @@ fn open_or_set_aside(config: &NodeConfig) -> Result<RocksStorage, NodeError> {
         aside = %aside.display(),
         "the old data are there; remove them when all owners agree (quorate wait --for settled). What no other node has is only there"
     );
-    Ok(RocksStorage::open(&config.data_dir, &options)?)
+    Ok(())
+}
+
+/// What was set aside costs its space until somebody removes it.
+fn tell_of_asides(config: &NodeConfig) {
+    match set_aside_before(&config.data_dir) {
+        Ok(asides) => asides.iter().for_each(|(path, bytes)| {
+            tracing::warn!(
+                path = %path.display(),
+                mib = bytes.div_ceil(1 << 20),
+                "data were set aside there; remove the directory when all owners agree (quorate wait --for settled)"
+            );
+        }),
+        Err(error) => tracing::warn!(%error, "cannot look for data that were set aside"),
+    }
 }
 
 /// Checks whose directory it is, or says so. Returns whether it was known.
@@ -178,6 +210,7 @@ fn engine(config: &NodeConfig, boot: Boot) -> Result<Engine, NodeError> {
         buckets: config.bucket_table(),
         limits: config.engine_limits(),
         wall_ms: wall_ms(),
+        is_replaced: boot.is_new && damage::is_replaced(&config.data_dir),
         boot,
     }))
 }
@@ -192,7 +225,7 @@ pub(crate) fn wall_ms() -> u64 {
 /// Hands the engine what its last process left.
 fn restore(engine: &mut Engine, storage: &RocksStorage, is_legacy: bool, batch: &mut Batch) -> Result<(), NodeError> {
     restore_notes(engine, storage)?;
-    restore_hints(engine, storage)?;
+    damage::restore_hints(engine, storage)?;
     trees::restore(engine, storage, is_legacy, batch)
 }
 
@@ -216,16 +249,6 @@ fn restore_notes(engine: &mut Engine, storage: &RocksStorage) -> Result<(), Node
     Ok(())
 }
 
-fn restore_hints(engine: &mut Engine, storage: &RocksStorage) -> Result<(), NodeError> {
-    each_row(storage, Column::Hint, |row| {
-        if let Some(Place::Hint(target, key)) = Place::hint_in(row.token, &row.key) {
-            // One that is damaged counts too: it stands for something that the owner may lack.
-            engine.restore_hint(target, &key, &row.payload.unwrap_or_default());
-        }
-    })?;
-    Ok(())
-}
-
 fn each_row(storage: &RocksStorage, column: Column, mut take: impl FnMut(ScanRow)) -> Result<(), StorageError> {
     let mut after: Option<(u64, bytes::Bytes)> = None;
     loop {
@@ -244,8 +267,12 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::config::tests::one_of_two;
+    use quorate_core::dot::{Actor, Dot};
     use quorate_core::key::Key;
-    use quorate_core::request::QuorumKind;
+    use quorate_core::place::Shelf;
+    use quorate_core::record::{Content, Record, Sibling};
+    use quorate_core::request::{QuorumKind, RequestId};
+    use quorate_core::seen::Seen;
     use std::fs;
     use tempfile::TempDir;
 
@@ -312,6 +339,42 @@ mod tests {
     }
 
     #[test]
+    fn the_deletes_of_an_earlier_version_wait_to_be_settled() {
+        let (_dir, config) = node();
+        legacy(&config, 3);
+        let key = Key::new(b"bucket", b"deleted", None).unwrap();
+        let mut record = Record::default();
+        let actor = Actor { life: 1, epoch: 1 };
+        let deleted = Sibling {
+            dot: Dot { actor, counter: 1 },
+            request: RequestId { stamp_ms: 1, unique: 1 },
+            basis: 0,
+            content: Content::Tombstone,
+            expires_ms: 0,
+        };
+        record.write(&Seen::default(), deleted);
+        // No mark, and the record.
+        let payload = [&[0], &record.encode()[..]].concat();
+        let options = RocksOptions {
+            reserve_bytes: 0,
+            ..RocksOptions::default()
+        };
+        let storage = RocksStorage::open(&config.data_dir, &options).unwrap();
+        let mut batch = Batch::new();
+        batch.put_record(key.token().0, key.encoded(), &payload);
+        storage.apply(&mut batch).unwrap();
+        storage.sync().unwrap();
+        drop(storage);
+        let (storage, _) = open(&mut config.clone()).unwrap();
+        let queued = storage.scan(Column::Settle, ALL, None, PAGE).unwrap().rows;
+        let queued: Vec<_> = queued
+            .iter()
+            .map(|row| Place::key_in(Shelf::Settle, &row.key))
+            .collect();
+        assert_eq!(queued, [Some(key)]);
+    }
+
+    #[test]
     fn data_beyond_use_are_set_aside_and_the_node_starts_without() {
         let (dir, config) = node();
         legacy(&config, 3);
@@ -325,6 +388,23 @@ mod tests {
         let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let aside = names.filter(|name| name.starts_with("aside-"));
         assert_eq!(aside.count(), 2);
+    }
+
+    #[test]
+    fn a_node_starts_on_a_disk_below_the_watermark_and_only_other_writes_are_refused() {
+        let (_dir, mut config) = node();
+        config.limits.disk_reserve_mib = u64::MAX >> 20;
+        assert_eq!([generation(&config), generation(&config)], [1, 2]);
+        let (storage, _) = open(&mut config.clone()).unwrap();
+        let mut batch = Batch::new();
+        batch.put_record(1, b"key", &[0]);
+        assert!(
+            storage
+                .apply(&mut batch)
+                .is_err_and(|error| error.is_certainly_not_applied())
+        );
+        storage.set_reserve_bytes(0);
+        storage.apply(&mut batch).unwrap();
     }
 
     #[test]

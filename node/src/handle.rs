@@ -59,7 +59,7 @@ pub struct PeerStatus {
 /// Sizes that the storage reports, in bytes (keys: a count). Estimates.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct StorageStatus {
-    /// Live keys.
+    /// Rows, about: hints and trees too, and overwritten ones until they are compacted away.
     pub keys: u64,
     /// Sorted tables on disk.
     pub table_bytes: u64,
@@ -67,6 +67,18 @@ pub struct StorageStatus {
     pub memtable_bytes: u64,
     /// Bytes waiting for compaction.
     pub pending_compaction_bytes: u64,
+    /// Bytes free on the disk; none if the system does not say.
+    pub free_bytes: Option<u64>,
+    /// Whether stores are refused because there is less free than the reserve.
+    pub refusing: bool,
+    /// Stores that are applied and not on disk yet.
+    pub unsynced_stores: u64,
+    /// How long the oldest of them waits for that, in seconds, about.
+    pub unsynced_seconds: f64,
+    /// Directories in which data were set aside.
+    pub asides: u64,
+    /// Bytes in them.
+    pub aside_bytes: u64,
 }
 
 /// How a node stands: for `quorate status`, `/metrics` and `/readyz`.
@@ -90,6 +102,8 @@ pub struct NodeStatus {
     pub ring_digest: String,
     /// Copies of each record in a bucket without properties of its own.
     pub default_n: u8,
+    /// Whether fallbacks alone may stand in for owners in such a bucket.
+    pub default_fallbacks: bool,
     /// The other members.
     pub peers: Vec<PeerStatus>,
     /// Requests under way.

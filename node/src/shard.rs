@@ -9,6 +9,7 @@
 //! engine and a connection to each peer for each core) change this file and the transport, not the protocol.
 
 mod cache;
+mod seldom;
 mod sinks;
 mod status;
 
@@ -24,7 +25,7 @@ use bytes::Bytes;
 use cache::RecordCache;
 use quorate_core::bucket::Durability;
 use quorate_core::engine::{
-    Effect, Engine, Input, LoadFailed, LoadId, RequestHandle, Scan, ScanId, ScanPage, ScanRows, StoreTicket,
+    Effect, Engine, Input, LoadFailed, LoadId, RequestHandle, Scan, ScanId, ScanPage, StoreTicket,
 };
 use quorate_core::key::Key;
 use quorate_core::message::{
@@ -35,6 +36,7 @@ use quorate_core::request::{Code, Failure, Operation, Response};
 use quorate_core::time::Instant;
 use quorate_ring::NodeIndex;
 use quorate_storage::{Batch, Column, RocksStorage, ScanLimit, Storage, StorageError};
+use seldom::Seldom;
 use slab::Slab;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -68,6 +70,8 @@ struct Inner {
     scans: Vec<(ScanId, Scan)>,
     /// The newest store that was applied, or refused.
     applied: StoreTicket,
+    /// Lines about stores that were refused.
+    refusals: Seldom,
     /// Replies of this burst.
     replies: Vec<(Requester, Response)>,
     peers: Vec<Peer>,
@@ -75,6 +79,8 @@ struct Inner {
     requests: Slab<Requester>,
     sleeping_until: Option<Instant>,
     stopping: bool,
+    /// The store has met a damaged file, and the engine was told.
+    is_damaged: bool,
 }
 
 /// One other node.
@@ -124,6 +130,7 @@ impl Shard {
             stores: Vec::new(),
             scans: Vec::new(),
             applied: StoreTicket::default(),
+            refusals: Seldom::default(),
             replies: Vec::new(),
             cache: RecordCache::new(cache_bytes),
             peers: (0..members).map(|_| Peer::default()).collect(),
@@ -131,6 +138,7 @@ impl Shard {
             requests: Slab::new(),
             sleeping_until: None,
             stopping: false,
+            is_damaged: false,
         };
         Rc::new(Shard {
             inner: RefCell::new(inner),
@@ -154,6 +162,9 @@ impl Shard {
             self.turn(|inner| {
                 let durable = inner.syncer.durable();
                 inner.engine.handle(inner.now(), Input::Durable(durable));
+                if let Some(reason) = inner.syncer.damage() {
+                    inner.damaged(&reason);
+                }
             });
         }
     }
@@ -358,8 +369,13 @@ impl Inner {
         QueryAnswer::Status(serde_json::to_string(&self.status()).expect("a status is plain data"))
     }
 
-    /// Has the engine compare everything with all peers now.
+    /// Has the engine compare everything with all peers now. Where that is configured off nothing is compared; the status says so.
     fn repair(&mut self) {
+        if !self.engine.config().limits.exchange {
+            return tracing::warn!(
+                "somebody asked to compare everything with all peers, and exchange is off in the configuration"
+            );
+        }
         tracing::info!("comparing everything with all peers, as somebody asked");
         self.engine.exchange_now(self.now());
     }
@@ -433,19 +449,7 @@ impl Inner {
 
     /// Reads rows in order.
     fn scan(&mut self, scan: ScanId, what: &Scan) {
-        let (shelf, tokens, target) = match &what.rows {
-            ScanRows::Records(tokens) => (Shelf::Record, tokens.clone(), None),
-            ScanRows::Settle(tokens) => (Shelf::Settle, tokens.clone(), None),
-            ScanRows::Hints(target) => {
-                let token = Place::hints_token(*target);
-                (Shelf::Hint, token..=token, Some(*target))
-            }
-        };
-        let after = what.after.as_ref().map(|key| match (shelf, target) {
-            (Shelf::Hint, Some(target)) => Place::Hint(target, key.clone()).row(),
-            (Shelf::Settle, _) => Place::Settle(key.clone()).row(),
-            _ => Place::Record(key.clone()).row(),
-        });
+        let (shelf, tokens, after) = what.bounds();
         let after = after.as_ref().map(|row| (row.token, &row.key[..]));
         let limit = ScanLimit {
             rows: what.rows_max,
@@ -532,34 +536,68 @@ impl Inner {
         if !stores.iter().any(|(_, place)| place.key().is_some_and(is_relaxed)) {
             return;
         }
-        if let Err(error) = self.storage.hand_over() {
-            tracing::error!(%error, "stopping at once: what was acknowledged last may be lost");
-            std::process::abort();
+        match self.storage.hand_over() {
+            Ok(()) => self.engine.handle(self.now(), Input::Applied(last)),
+            Err(error @ StorageError::Damaged { .. }) => self.damaged(&error.to_string()),
+            Err(error) => {
+                tracing::error!(%error, "stopping at once: what was acknowledged last may be lost");
+                std::process::abort();
+            }
         }
-        self.engine.handle(self.now(), Input::Applied(last));
     }
 
-    /// Applies the stores of this burst.
+    /// Nothing of this batch is on disk.
+    fn refused(&mut self, stores: &[(StoreTicket, Place)]) {
+        self.batch.clear();
+        let now = self.now();
+        for (ticket, place) in stores {
+            if let Place::Record(key) = place {
+                self.cache.remove(key);
+            }
+            self.engine.handle(now, Input::StoreFailed(*ticket));
+        }
+    }
+
+    /// The store takes no writes any more. The engine says when it may be given up, but for a node that is alone: that one ends, and says why
+    /// when it is started again.
+    fn damaged(&mut self, reason: &str) {
+        if self.peers.len() == 1 {
+            rebuild::start_over(self.storage.path(), reason);
+        }
+        if !std::mem::replace(&mut self.is_damaged, true) {
+            tracing::error!(
+                reason,
+                "this node takes no writes any more; it starts over with an empty directory when all others are up and whole, and have their hints"
+            );
+            self.engine.handle(self.now(), Input::Damaged);
+        }
+    }
+
+    /// Applies the stores of this burst. Notes of who is who are stored also where the disk is nearly full: without them this node and its peers do
+    /// not talk to each other, and it could not even be read from.
     fn apply(&mut self) {
         let mut stores = std::mem::take(&mut self.stores);
         let last = stores.last().expect("apply is called with stores").0;
         for (token, n, sum) in self.engine.take_leaves() {
             self.batch.put(Column::Leaf, token, &[n], &sum.to_le_bytes());
         }
-        match self.storage.apply(&mut self.batch) {
+        let is_worth_the_reserve = |place: &Place| matches!(place, Place::Own | Place::Peer(_));
+        let applied = match stores.iter().all(|(_, place)| is_worth_the_reserve(place)) {
+            true => self.storage.apply_in_reserve(&mut self.batch),
+            false => self.storage.apply(&mut self.batch),
+        };
+        match applied {
             Ok(()) => self.hand_over(&stores, last),
             Err(error) if error.is_certainly_not_applied() => {
-                tracing::warn!(%error, stores = stores.len(), "the disk takes no writes now");
-                self.batch.clear();
-                let now = self.now();
-                for (ticket, place) in &stores {
-                    if let Place::Record(key) = place {
-                        self.cache.remove(key);
-                    }
-                    self.engine.handle(now, Input::StoreFailed(*ticket));
+                if let Some(stores) = self.refusals.happened(std::time::Instant::now(), stores.len() as u64) {
+                    tracing::warn!(%error, stores, "the disk takes no writes now; so many stores were refused since the last such line");
                 }
+                self.refused(&stores);
             }
-            Err(error @ StorageError::Damaged { .. }) => rebuild::start_over(self.storage.path(), &error.to_string()),
+            Err(error @ StorageError::Damaged { .. }) => {
+                self.damaged(&error.to_string());
+                self.refused(&stores);
+            }
             Err(error) => {
                 tracing::error!(%error, "stopping at once: it is not certain what of the last write is on disk");
                 std::process::abort();

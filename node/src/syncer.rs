@@ -10,13 +10,13 @@
 //! with what somebody waits for, or after the flush interval.
 //!
 //! A failed fsync stops the process at once: what is on disk is then anybody's guess, and acknowledging more on top of it would be
-//! a lie. After a restart the log says what survived.
+//! a lie. After a restart the log says what survived. Where a damaged file is the reason, nothing is synced any more, and so nothing acknowledged; the
+//! data loop is told, and goes on reading until the directory can be given up.
 
-use crate::rebuild;
 use quorate_core::engine::{StoreTicket, SyncWanted};
 use quorate_storage::{RocksStorage, Storage, StorageError};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -47,8 +47,17 @@ struct Shared {
     /// Syncs so far.
     syncs: AtomicU64,
     stopping: AtomicBool,
+    /// What the store says is damaged. Nothing is synced any more.
+    damage: OnceLock<String>,
     /// Wakes the data loop.
     progress: Notify,
+}
+
+impl Shared {
+    fn say_damaged(&self, error: &StorageError) {
+        self.damage.get_or_init(|| error.to_string());
+        self.progress.notify_one();
+    }
 }
 
 /// The data loop's end of the sync thread.
@@ -57,6 +66,8 @@ pub(crate) struct Syncer {
     shared: Arc<Shared>,
     /// What was asked for last.
     last: (StoreTicket, SyncWanted),
+    /// A store that was not durable when it was applied, the oldest that is known of, and when that was.
+    oldest: Option<(StoreTicket, Instant)>,
     thread: Thread,
     join: Option<JoinHandle<()>>,
 }
@@ -73,6 +84,7 @@ impl Syncer {
             thread: join.thread().clone(),
             join: Some(join),
             last: Default::default(),
+            oldest: None,
             shared,
         })
     }
@@ -82,6 +94,9 @@ impl Syncer {
         let last = std::mem::replace(&mut self.last, (applied, wanted));
         if last == self.last {
             return;
+        }
+        if self.oldest.is_none_or(|(oldest, _)| oldest <= self.durable()) {
+            self.oldest = Some((applied, Instant::now()));
         }
         let is_urgent = wanted.now > last.1.now;
         if is_urgent {
@@ -107,6 +122,17 @@ impl Syncer {
     /// How far the disk has come.
     pub(crate) fn durable(&self) -> StoreTicket {
         StoreTicket(self.shared.durable.load(Ordering::Acquire))
+    }
+
+    /// What is damaged, if nothing is synced any more because of that.
+    pub(crate) fn damage(&self) -> Option<String> {
+        self.shared.damage.get().cloned()
+    }
+
+    /// How long the oldest store waits for the disk, about: at a sync that leaves some out, it begins anew with the next.
+    pub(crate) fn oldest(&self) -> Duration {
+        let waiting = self.oldest.filter(|(oldest, _)| *oldest > self.durable());
+        waiting.map_or(Duration::ZERO, |(_, since)| since.elapsed())
     }
 
     /// Syncs so far.
@@ -164,7 +190,7 @@ fn sync_loop(storage: &RocksStorage, shared: &Shared, flush_interval: Duration) 
         let applied = shared.applied.load(Ordering::Acquire);
         if let Err(error) = storage.sync() {
             if let StorageError::Damaged { .. } = error {
-                rebuild::start_over(storage.path(), &error.to_string());
+                return shared.say_damaged(&error);
             }
             tracing::error!(%error, "stopping at once: writes that are not acknowledged yet may be lost, acknowledged ones are safe");
             std::process::abort();
@@ -230,9 +256,10 @@ mod tests {
         request(&mut syncer, 1, 0, 0);
         request(&mut syncer, 2, 0, 0);
         assert_eq!(syncer.syncs(), 0);
+        assert!(syncer.oldest() > Duration::ZERO);
         request(&mut syncer, 3, 2, 0);
         until_durable(&syncer, 3).await;
-        assert_eq!(syncer.syncs(), 1);
+        assert_eq!((syncer.syncs(), syncer.oldest()), (1, Duration::ZERO));
         request(&mut syncer, 4, 2, 0);
         syncer.stop();
         assert_eq!(

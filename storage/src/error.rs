@@ -34,7 +34,8 @@ pub enum StorageError {
     /// and rebuild the data directory from the replicas.
     ///
     /// Out of `apply` it means that background work met such a file and no write and no sync will succeed any more, or that
-    /// a record to be set aside lies in one. Mark the directory with `mark_for_rebuild`, and stop the process.
+    /// a record to be set aside lies in one. Nothing of the batch is on disk. Mark the directory with `mark_for_rebuild` and stop the process,
+    /// when nothing is lost by that.
     #[error("the database is damaged: {detail}; set the data directory aside and rebuild it from the replicas")]
     Damaged {
         /// What the engine says.

@@ -33,6 +33,8 @@ pub use batch::Batch;
 pub use error::StorageError;
 pub use memory::{ApplyFault, MemSnapshot, MemStorage, SyncPoint};
 #[cfg(feature = "rocks")]
-pub use rocks::{OpenError, RocksOptions, RocksStats, RocksStorage, mark_for_rebuild, set_directory_aside};
+pub use rocks::{
+    OpenError, RocksOptions, RocksStats, RocksStorage, mark_for_rebuild, set_aside_before, set_directory_aside,
+};
 pub use row::Column;
 pub use store::{Count, Page, ScanLimit, ScanRow, Storage};

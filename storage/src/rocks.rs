@@ -25,13 +25,17 @@ use std::{ops::RangeInclusive, path::Path, sync::OnceLock};
 use bytes::Bytes;
 use rocksdb::{DB, DBRawIterator, ErrorKind, ReadOptions, WriteBatch, WriteOptions};
 
-use self::{directory::DataDir, space::Space, stats::RecentStats};
+use self::{
+    directory::DataDir,
+    space::Space,
+    stats::{Asides, RecentStats},
+};
 use crate::{
     Batch, Count, Page, ScanLimit, Storage, StorageError, checksum,
     row::{self, Column},
     store::PageBuilder,
 };
-pub use aside::{mark_for_rebuild, set_directory_aside};
+pub use aside::{mark_for_rebuild, set_aside_before, set_directory_aside};
 pub use open_error::OpenError;
 pub use options::RocksOptions;
 pub use stats::RocksStats;
@@ -49,6 +53,7 @@ pub struct RocksStorage {
     /// Why no write and no sync may succeed any more.
     stopped: OnceLock<StorageError>,
     recent: RecentStats,
+    asides: Asides,
     is_new: bool,
     dir: DataDir,
 }
@@ -81,6 +86,7 @@ impl RocksStorage {
             space,
             stopped: OnceLock::new(),
             recent: RecentStats::default(),
+            asides: Asides::default(),
             is_new,
             dir,
         })
@@ -100,6 +106,33 @@ impl RocksStorage {
     /// Changes how much space is left to the system: see [`RocksOptions::reserve_bytes`].
     pub fn set_reserve_bytes(&self, reserve_bytes: u64) {
         self.space.set_reserve(reserve_bytes);
+    }
+
+    /// The same as [`apply`](Storage::apply) for what is worth the reserve: a few small rows without which the node is of no use. They are written
+    /// also where other writes are refused for the disk's sake, down to a few MiB.
+    ///
+    /// # Errors
+    /// As for `apply`.
+    pub fn apply_in_reserve(&self, batch: &mut Batch) -> Result<(), StorageError> {
+        self.check_running()?;
+        self.space.refuse_if_out()?;
+        self.write(batch)
+    }
+
+    fn write(&self, batch: &mut Batch) -> Result<(), StorageError> {
+        let mut writes = WriteBatch::with_capacity_bytes(batch.size_bytes() + 16 * batch.len());
+        batch.resolve(
+            |row| Ok(self.stored(row)?.map(|stored| stored.to_vec())),
+            |write| match write.stored {
+                Some(stored) => writes.put(&write.row, &stored),
+                None => writes.delete(&write.row),
+            },
+        )?;
+        self.db
+            .write_opt(writes, &self.writes)
+            .map_err(|error| self.write_error(&error))?;
+        batch.clear();
+        Ok(())
     }
 
     /// Hands everything that was applied to the system, in one write: a crash of this process takes none of it back any more, a
@@ -129,7 +162,9 @@ impl RocksStorage {
     }
 
     fn fresh_stats(&self) -> RocksStats {
-        RocksStats::read(&self.db, &self.dir.db_path(), self.space.free_bytes())
+        let is_low = self.space.check().is_some();
+        let space = (self.space.free_bytes(), is_low);
+        RocksStats::read(&self.db, &self.dir.db_path(), space, self.asides.look(self.dir.path()))
     }
 
     fn check_running(&self) -> Result<(), StorageError> {
@@ -204,19 +239,7 @@ impl Storage for RocksStorage {
             return Ok(());
         }
         self.space.refuse_if_low()?;
-        let mut writes = WriteBatch::with_capacity_bytes(batch.size_bytes() + 16 * batch.len());
-        batch.resolve(
-            |row| Ok(self.stored(row)?.map(|stored| stored.to_vec())),
-            |write| match write.stored {
-                Some(stored) => writes.put(&write.row, &stored),
-                None => writes.delete(&write.row),
-            },
-        )?;
-        self.db
-            .write_opt(writes, &self.writes)
-            .map_err(|error| self.write_error(&error))?;
-        batch.clear();
-        Ok(())
+        self.write(batch)
     }
 
     fn sync(&self) -> Result<(), StorageError> {

@@ -9,7 +9,7 @@
 
 use crate::key::Key;
 use bytes::{BufMut, Bytes, BytesMut};
-use quorate_ring::{NodeId, PartitionId};
+use quorate_ring::{NodeId, PartitionId, Token};
 
 /// A kind of row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,16 +79,16 @@ impl Place {
                 token: key.token().0,
                 key: key.encoded().clone(),
             },
-            Place::Hint(target, key) => hint_row(*target, Some(key)),
+            Place::Hint(target, key) => hint_row(*target, key.token(), key.encoded()),
             Place::Peer(node) => note(format!("peer {node}")),
             Place::Dirty(node, partition) => note(format!("dirty {node} {}", partition.0)),
             Place::Own => note("own".into()),
         }
     }
 
-    /// The number by which all hints for an owner sort.
-    pub fn hints_token(target: NodeId) -> u64 {
-        hint_row(target, None).token
+    /// The name before those of all hints for an owner whose keys have this token or a later one.
+    pub fn hints_from(target: NodeId, from: Token) -> RowName {
+        hint_row(target, from, &[])
     }
 
     /// The key in a row of one of the shelves that are scanned; `None` if the bytes are not the name of such a row.
@@ -124,14 +124,12 @@ impl Place {
 }
 
 /// Target first, then the key's token, then the key: each target's hints lie together, in the order of tokens.
-fn hint_row(target: NodeId, key: Option<&Key>) -> RowName {
+fn hint_row(target: NodeId, key_token: Token, key: &[u8]) -> RowName {
     let (token, rest) = target.0.split_first_chunk::<8>().expect("an id has sixteen bytes");
-    let mut name = BytesMut::with_capacity(16 + key.map_or(0, |key| key.encoded().len()));
+    let mut name = BytesMut::with_capacity(16 + key.len());
     name.put_slice(rest);
-    if let Some(key) = key {
-        name.put_u64(key.token().0);
-        name.put_slice(key.encoded());
-    }
+    name.put_u64(key_token.0);
+    name.put_slice(key);
     RowName {
         shelf: Shelf::Hint,
         token: u64::from_be_bytes(*token),

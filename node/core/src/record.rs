@@ -17,13 +17,18 @@ use crate::context::Context;
 use crate::dot::Dot;
 use crate::planted;
 use crate::request::{RequestId, Value};
-use crate::seen::{Seen, WRITE_IDS_MAX, WriteId, WriteIds};
+use crate::seen::{Seen, WRITE_IDS_AGAIN_MAX, WRITE_IDS_MAX, WriteId, WriteIds};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_64;
 
-/// How many ids of overwritten writes a record remembers: the published window of idempotency, in overwritten writes of one key.
+/// How many ids of overwritten writes a record remembers: the published window of idempotency, in overwritten writes of one key. This is for those
+/// that were sent once, as far as their ids know.
 pub const OVERWRITTEN_MAX: usize = WRITE_IDS_MAX;
+
+/// The same for writes that were, or may have been, sent [again](RequestId::is_again): how far behind a copy of theirs may be that
+/// another coordinator has made.
+pub const OVERWRITTEN_AGAIN_MAX: usize = WRITE_IDS_AGAIN_MAX;
 
 /// First byte of an encoded record. A new form of record gets a new number; `docs/wire.md` has the rule.
 const RECORD_FORMAT: u8 = 1;

@@ -12,17 +12,43 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// A client's name for one write, the same on each retry. Two ids are the [same](RequestId::same) if `unique` is; the stamp only
-/// says which of a record's remembered ids are the oldest.
+/// says how long a record remembers the id once the write is overwritten: the oldest are forgotten first, and those of writes that were
+/// [sent again](RequestId::is_again) much later than others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RequestId {
-    /// Wall clock of whoever made the id, in milliseconds since 1970. Decides nothing but the order of forgetting.
+    /// Wall clock of whoever made the id, in milliseconds since 1970. Decides nothing but the order of forgetting. The lowest bit is no time: it
+    /// says that the write was, or may be, sent more than once.
     pub stamp_ms: u64,
     /// 64 random bits (or a hash of the caller's own idempotency key).
     #[serde(with = "postcard::fixint::le")]
     pub unique: u64,
 }
 
+/// The bit of a stamp that says so.
+const AGAIN: u64 = 1;
+
 impl RequestId {
+    /// The id of a write that is sent once, as far as is known. Its stamp is even.
+    pub fn new(stamp_ms: u64, unique: u64) -> RequestId {
+        let stamp_ms = stamp_ms & !AGAIN;
+        RequestId { stamp_ms, unique }
+    }
+
+    /// The same id, saying that the write was, or may be, sent more than once. Two coordinators may then have a copy each, and the one that the other
+    /// has not met may come late: the id is worth remembering for longer.
+    #[must_use]
+    pub fn again(self) -> RequestId {
+        RequestId {
+            stamp_ms: self.stamp_ms | AGAIN,
+            ..self
+        }
+    }
+
+    /// Whether it says so.
+    pub fn is_again(&self) -> bool {
+        self.stamp_ms & AGAIN == AGAIN
+    }
+
     /// Whether both name the same request.
     pub fn same(&self, other: &RequestId) -> bool {
         self.unique == other.unique

@@ -1,8 +1,11 @@
 //! Time as the core sees it: a number that the shell hands in with every input.
 //!
 //! The core never asks what time it is. The node passes microseconds since its process started, the simulator passes virtual
-//! microseconds; so the same inputs give the same effects. Wall-clock time appears in one place only, the
-//! [stamp of a request id](crate::request::RequestId), where it orders a bounded list and decides nothing else.
+//! microseconds; so the same inputs give the same effects.
+//!
+//! The time of day appears in four places. It orders a bounded list (the [stamp of a request id](crate::request::RequestId)), says when a value
+//! expires, says since when a record waits to be settled, and tells people how old a hint is. No promise but that of expiry rests on it: a
+//! record is settled on proof, and the age that is waited for before is there for the sake of retries.
 
 use std::ops::Add;
 use std::time::Duration;

@@ -14,6 +14,13 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use std::collections::BTreeSet;
 
 const SEEDS: u64 = 20_000;
+
+/// Whether the client of this write gives it an id that says on its first try that it may be sent again. A history has fewer of them than are
+/// remembered.
+fn says_so_at_once(number: u64) -> bool {
+    number % 2 == 1
+}
+
 const REPLICAS: usize = 4;
 const CLIENTS: usize = 3;
 
@@ -32,6 +39,8 @@ struct Shown {
 struct Write {
     number: u64,
     shown: Shown,
+    /// Whether its id says that it is, or may be, sent more than once.
+    again: bool,
 }
 
 impl Write {
@@ -42,10 +51,8 @@ impl Write {
     fn id(&self) -> WriteId {
         let (unique, basis) = self.name();
         let payload = self.content().payload_hash();
-        let request = RequestId {
-            stamp_ms: unique,
-            unique,
-        };
+        let once = RequestId::new(2 * unique, unique);
+        let request = if self.again { once.again() } else { once };
         WriteId {
             request,
             payload,
@@ -183,7 +190,8 @@ impl History {
             0 => Shown::default(),
             _ => self.clients[client].clone(),
         };
-        let write = Write { number, shown };
+        let again = says_so_at_once(number);
+        let write = Write { number, shown, again };
         let seen = self.coordinate(&write).expect("its number is new");
         let mut writes = write.shown.writes.clone();
         writes.insert(write.name());
@@ -203,6 +211,7 @@ impl History {
             // It should send all as it was, but may well send an old id with what it has seen since, its own write included.
             write.shown = self.clients[self.rng.next_u64() as usize % CLIENTS].clone();
         }
+        write.again = true;
         self.retried.insert(write.name());
         self.coordinate(&write);
     }
@@ -279,11 +288,13 @@ impl History {
             .filter(|name| !distinct.contains(name) && !self.overwritten.contains(name))
             .collect();
         assert!(lost.is_empty(), "lost {lost:?}");
-        // Dots are exact for ever; the names that also tell retries apart are kept for the newest overwritten writes.
+        // Dots are exact for ever; the names that also tell retries apart are kept for the newest overwritten writes, and for longer if they say that
+        // there may be retries.
         let in_window = self.overwritten.len() <= WRITE_IDS_MAX;
         let back: Vec<_> = live
             .iter()
-            .filter(|name| self.overwritten.contains(name) && (in_window || !self.retried.contains(name)))
+            .filter(|name| self.overwritten.contains(name))
+            .filter(|name| in_window || says_so_at_once(name.0) || !self.retried.contains(name))
             .collect();
         assert!(back.is_empty(), "overwritten, and there again: {back:?}");
     }

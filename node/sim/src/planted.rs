@@ -91,6 +91,12 @@ pub const BUGS: &[Bug] = {
             &[P10],
             3000,
         ),
+        bug(
+            25,
+            "ids of writes that were sent again are forgotten like others",
+            &[P11, P4],
+            500,
+        ),
     ]
 };
 

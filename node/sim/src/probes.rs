@@ -79,6 +79,8 @@ probes! {
     RottenRecord => "record rotted",
     RottenHint => "hint rotted",
     RottenLeaf => "leaf of a Merkle tree rotted",
+    Damaged => "file damaged under records",
+    StartedOver => "node with a damaged file started over",
     SlowNode => "node answered late",
     StaysAway => "node went away for good",
     Converged => "replicas became equal",
@@ -91,6 +93,8 @@ probes! {
     FallbackCounted => "fallback counted in a quorum",
     HintWentHome => "hint removed after its owner had merged it",
     SlowLoad => "load answered after a later store",
+    RelaxedAck => "write acknowledged before it was on disk",
+    RelaxedLost => "power cut took what was acknowledged before it was on disk",
 }
 
 /// Counts of all probes.

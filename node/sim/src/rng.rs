@@ -25,6 +25,8 @@ pub(crate) enum Purpose {
     Clocks,
     /// What clients draw while they run: ids, and bits to flip.
     Clients,
+    /// Which buckets acknowledge what is not on disk yet.
+    Durability,
 }
 
 /// A stream of random numbers.

@@ -5,7 +5,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use quorate_core::bucket::{BlindWrites, BucketProperties};
+use quorate_core::bucket::{BlindWrites, BucketProperties, Durability};
 use quorate_core::request::QuorumKind;
 use quorate_sim::plan::{Action, ContextChoice, Fault, FaultKind, Options, Plan, Rotten, Step, Target};
 use quorate_sim::probes::Probe;
@@ -260,6 +260,47 @@ fn a_retry_of_an_overwritten_write_does_not_bring_it_back() {
     assert_eq!(report.probes.count(Probe::DuplicateMetOverwritten), 1);
 }
 
+/// A write is tried at an owner that was cut off a moment ago, and at once at another one. It is overwritten `overwrites` times and deleted before
+/// the cut heals.
+fn overwritten_while_its_first_try_is_cut_off(has_keys: bool, overwrites: usize) -> RunReport {
+    let mut s = Scenario::new(1, sloppy());
+    s.plan.options.clients[0].has_keys = has_keys;
+    s.put(0, 1, ContextChoice::None);
+    let node = s.owner(0);
+    s.fault(FaultKind::Partition {
+        from: vec![node],
+        to: vec![s.owner(1), s.owner(2)],
+        both_ways: true,
+        for_ms: 30_000,
+    });
+    s.put(0, 0, ContextChoice::Last);
+    s.step(0, 1, Action::Again { back: 0, retry: true });
+    for _ in 0..overwrites {
+        s.put(0, 1, ContextChoice::Last);
+    }
+    s.delete(0, 1);
+    s.wait(30_000);
+    let report = s.run();
+    let stores = format!("node {node} -> store");
+    let is_its_own = |line: &&String| line.contains(&stores) && line.contains("=2]");
+    assert_eq!(
+        report.log.iter().filter(is_its_own).count(),
+        1,
+        "the first try is there"
+    );
+    report
+}
+
+#[test]
+fn a_first_try_from_behind_a_cut_stays_away_however_often_its_retry_was_overwritten() {
+    for has_keys in [false, true] {
+        for overwrites in [0, 7, 8, 30, 60] {
+            let report = overwritten_while_its_first_try_is_cut_off(has_keys, overwrites);
+            assert_eq!(report.live, [[0; 0]], "with keys: {has_keys}, {overwrites} overwrites");
+        }
+    }
+}
+
 #[test]
 fn a_retry_replaces_nothing_that_was_written_in_between() {
     let mut s = Scenario::new(
@@ -333,6 +374,65 @@ fn a_power_cut_at_the_moment_of_the_ack_keeps_what_was_acknowledged() {
     let report = s.run();
     assert_eq!(report.live, [[1, 2, 3, 4]]);
     assert_eq!(report.probes.count(Probe::CutAtAck), 4);
+}
+
+#[test]
+fn a_power_cut_takes_what_a_relaxed_bucket_acknowledged_early_and_killed_processes_take_nothing() {
+    for (survive_pm, left) in [(0, &[][..]), (1000, &[1])] {
+        let relaxed = BucketProperties {
+            durability: Durability::Relaxed,
+            ..defaults()
+        };
+        let mut s = Scenario::new(1, relaxed);
+        s.plan.options.disk.sync_us = 200_000;
+        s.put(0, 0, ContextChoice::None);
+        // Five milliseconds later, of which the ack takes one.
+        s.at_us -= 245_000;
+        s.fault(FaultKind::PowerCut {
+            survive_pm,
+            down_ms: 50,
+        });
+        s.at_us += 1_000_000;
+        s.get(0, 1);
+        let report = s.run();
+        assert_eq!(report.live, [left], "{survive_pm}");
+        assert!(report.probes.count(Probe::RelaxedAck) > 0);
+        assert_eq!(report.probes.count(Probe::RelaxedLost), u64::from(left.is_empty()));
+    }
+}
+
+#[test]
+fn one_node_that_comes_back_alone_after_a_power_cut_takes_writes_in_the_end() {
+    let mut s = Scenario::new(1, defaults());
+    s.put(0, 0, ContextChoice::None);
+    s.at_us += 100_000;
+    for (rank, down_ms) in [(1, 20_000), (2, 20_000), (0, 50)] {
+        let node = s.owner(rank);
+        s.fault(FaultKind::Crash {
+            node,
+            survive_pm: 0,
+            down_ms,
+            wipe: false,
+        });
+    }
+    let put = Action::Put {
+        key: 0,
+        context: ContextChoice::None,
+        w: Some(1),
+        pw: None,
+        dw: None,
+        quorum: None,
+        bytes: 16,
+        representation: false,
+    };
+    // Its directory may be an older copy, as far as it knows.
+    s.at_us += 8_000_000;
+    s.step(0, 0, put.clone());
+    s.at_us += 4_000_000;
+    s.step(0, 0, put);
+    let report = s.run();
+    assert_eq!(report.live, [[1, 3]]);
+    assert_eq!(report.probes.count(Probe::NotApplied), 1);
 }
 
 #[test]
@@ -660,4 +760,60 @@ fn a_read_that_sees_as_many_equal_answers_of_a_half_done_write_as_it_asked_for_m
         }
         s.run();
     }
+}
+
+/// A file is damaged under the node's only record.
+fn damage(node: u8) -> FaultKind {
+    FaultKind::Damage {
+        node,
+        what: Rotten::Record,
+        row: 0,
+        more: 0,
+    }
+}
+
+#[test]
+fn a_disk_that_was_lost_and_a_damaged_file_on_another_one_both_end_whole() {
+    for damaged in 1..3 {
+        let mut s = Scenario::new(2, defaults());
+        s.plan.options.loses = true;
+        s.put(0, 0, ContextChoice::None);
+        s.wait(3_000);
+        let wiped = s.owner(0);
+        for rank in 1..=damaged {
+            s.fault(damage(s.owner(rank)));
+        }
+        s.fault(FaultKind::Crash {
+            node: wiped,
+            survive_pm: 1000,
+            down_ms: 100,
+            wipe: true,
+        });
+        s.wait(5_000);
+        s.put(1, 1, ContextChoice::Last);
+        let report = s.run();
+        assert_eq!(report.probes.count(Probe::Damaged), damaged as u64);
+        assert_eq!(report.probes.count(Probe::StartedOver), damaged as u64);
+    }
+}
+
+#[test]
+fn a_file_damaged_under_hints_and_records_ends_whole() {
+    let mut s = Scenario::new(2, defaults());
+    s.plan.options.loses = true;
+    let (node, away) = (s.owner(0), s.owner(2));
+    s.isolate(&[away], 12_000);
+    s.put(0, 0, ContextChoice::None);
+    s.put(1, 1, ContextChoice::Last);
+    s.fault(FaultKind::Damage {
+        node,
+        what: Rotten::Hint,
+        row: 0,
+        more: 0,
+    });
+    s.wait(10_000);
+    s.put(0, 2, ContextChoice::Last);
+    let report = s.run();
+    assert_eq!(report.probes.count(Probe::Damaged), 1);
+    assert_eq!(report.probes.count(Probe::StartedOver), 1);
 }

@@ -3,8 +3,8 @@
 //! Judged from what all nodes say together: a node that reaches nobody is no harm while others do, and all of them up is no good while none
 //! reaches another. Rejected: a colour for each node, which leaves it to the reader to find out whether a key can be written.
 
-use super::output::harmless;
-use super::survey::{Report, Survey};
+use super::output::{self, harmless};
+use super::survey::{Report, Request, Survey};
 use serde::Serialize;
 
 /// How it looks in one word.
@@ -45,8 +45,10 @@ impl Health {
             sentences.push("The nodes do not have the same ring; compare their configurations.".to_owned());
         }
         sentences.extend(rebuilding(survey));
+        sentences.extend(refusing(survey));
         sentences.extend(slow(survey));
-        let state = match (facts.without + facts.scattered, sentences.len()) {
+        let lost = facts.lost(Request::Read) + facts.lost(Request::Write);
+        let state = match (lost + facts.scattered, sentences.len()) {
             (1.., _) => State::Unavailable,
             (0, 1) if facts.silent.is_empty() => State::Healthy,
             _ => State::Degraded,
@@ -56,6 +58,9 @@ impl Health {
     }
 }
 
+/// In the order in which [`Facts`] has them.
+const REQUESTS: [Request; 2] = [Request::Read, Request::Write];
+
 /// What the sentences are made of.
 struct Facts<'a> {
     survey: &'a Survey,
@@ -64,10 +69,10 @@ struct Facts<'a> {
     majority: u8,
     /// Who does not answer.
     silent: Vec<&'a str>,
-    /// For each partition, owners that answer.
-    owners_up: Vec<u8>,
-    /// Partitions with too few of them.
-    without: usize,
+    /// For each partition, owners that count in reads, and owners that count in writes.
+    owners_up: [Vec<u8>; 2],
+    /// The same with fallbacks, where these count.
+    counted_up: [Vec<u8>; 2],
     /// Partitions with enough of them, none of which reaches enough others.
     scattered: usize,
 }
@@ -75,40 +80,50 @@ struct Facts<'a> {
 impl Facts<'_> {
     fn of(survey: &Survey) -> Facts<'_> {
         let majority = survey.n_wanted() / 2 + 1;
-        let owners_up = survey.owners_up();
         Facts {
             survey,
             n: survey.n(),
             majority,
             silent: survey.silent(),
-            without: owners_up.iter().filter(|up| **up < majority).count(),
             scattered: survey.scattered(majority),
-            owners_up,
+            owners_up: REQUESTS.map(|what| survey.owners_up(what)),
+            counted_up: REQUESTS.map(|what| match survey.takes_fallbacks() {
+                true => survey.listed_up(what),
+                false => survey.owners_up(what),
+            }),
         }
+    }
+
+    /// Partitions with too few owners for a majority.
+    fn without(&self, what: Request) -> usize {
+        self.too_few(&self.owners_up[what as usize])
+    }
+
+    /// Those of them that have too few fallbacks, too, or where these do not count.
+    fn lost(&self, what: Request) -> usize {
+        self.too_few(&self.counted_up[what as usize])
+    }
+
+    fn too_few(&self, up: &[u8]) -> usize {
+        up.iter().filter(|up| **up < self.majority).count()
     }
 
     /// Who answers, and what that is worth.
     fn up(&self) -> String {
-        let (n, all, partitions) = (self.n, self.survey.views.len(), self.owners_up.len());
-        let (majority, without) = (self.majority, self.without);
-        let answering = format!("{} of {all} nodes answer", all - self.silent.len());
-        if self.silent.is_empty() {
-            return match without {
-                0 => format!("{answering}; every partition has {n} of {n} owners up."),
-                _ => format!(
-                    "{answering}; they are too few for a majority of n = {}.",
-                    self.survey.n_wanted()
-                ),
-            };
+        let (n, all, wanted) = (self.n, self.survey.views.len(), self.survey.n_wanted());
+        let mut answering = format!("{} of {all} nodes answer", all - self.silent.len());
+        if !self.silent.is_empty() {
+            answering.push_str(&format!(" ({} not)", do_not(&self.silent)));
+        } else if n < self.majority {
+            return format!("{answering}; they are too few for a majority of n = {wanted}.");
         }
-        let answering = format!("{answering} ({} not)", do_not(&self.silent));
-        if without > 0 {
-            return format!(
-                "{answering}; {without} of {partitions} partitions have fewer than {majority} of {n} owners up: reads and writes with a \
-                 majority fail there until enough of their owners are back."
-            );
+        if let Some(lack) = self.stand_ins().or_else(|| self.lack()) {
+            return format!("{answering}; {lack}");
         }
-        let fewest = self.owners_up.iter().copied().min().unwrap_or(0);
+        let fewest = self.owners_up.iter().flatten().copied().min().unwrap_or(0);
+        if fewest == n {
+            return format!("{answering}; every partition has {n} of {n} owners up.");
+        }
         let effect = match self.scattered {
             0 => ", so reads and writes with a majority succeed",
             _ => "",
@@ -116,8 +131,48 @@ impl Facts<'_> {
         format!("{answering}; every partition has at least {fewest} of {n} owners up{effect}.")
     }
 
+    /// Where fallbacks stand in for owners, if that makes a difference.
+    fn stand_ins(&self) -> Option<String> {
+        let most = |of: &dyn Fn(Request) -> usize| REQUESTS.map(of).into_iter().max().unwrap_or(0);
+        let (without, lost) = (most(&|what| self.without(what)), most(&|what| self.lost(what)));
+        let (n, partitions, majority) = (self.n, self.owners_up[0].len(), self.majority);
+        let rest = match lost {
+            0 => String::new(),
+            _ => format!(" In {lost} of them too few fallbacks are up, and reads and writes with a majority fail."),
+        };
+        (without > lost).then(|| {
+            format!(
+                "{without} of {partitions} partitions have fewer than {majority} of {n} owners up and are served by fallbacks: sloppy reads and \
+                 writes succeed there, and reads may miss what only the owners hold that are away; strict ones fail.{rest}"
+            )
+        })
+    }
+
+    /// Where there are too few owners, and what fails for that.
+    fn lack(&self) -> Option<String> {
+        let (n, partitions, majority) = (self.n, self.owners_up[0].len(), self.majority);
+        let (reads, writes) = (self.without(Request::Read), self.without(Request::Write));
+        let (without, which, what) = match (reads, writes) {
+            (0, 0) => return None,
+            (reads, writes) if reads == writes => (reads, "up", "reads and writes"),
+            (reads, writes) if reads > writes => (reads, "up that know what they hold", "reads"),
+            (_, writes) => (writes, "up that take writes", "writes"),
+        };
+        let others = match (what, reads, writes) {
+            ("reads", _, 0) => "; writes succeed".to_owned(),
+            ("writes", 0, _) => "; reads succeed".to_owned(),
+            ("reads", ..) => format!("; writes do in {writes}"),
+            ("writes", ..) => format!("; reads do in {reads}"),
+            _ => String::new(),
+        };
+        Some(format!(
+            "{without} of {partitions} partitions have fewer than {majority} of {n} owners {which}: {what} with a majority fail there until \
+             enough of their owners are back{others}."
+        ))
+    }
+
     fn scattered(&self) -> Option<String> {
-        let (scattered, partitions) = (self.scattered, self.owners_up.len());
+        let (scattered, partitions) = (self.scattered, self.owners_up[0].len());
         (scattered > 0).then(|| {
             format!(
                 "In {scattered} of {partitions} partitions no owner reaches a majority: reads and writes with a majority fail there until \
@@ -144,7 +199,14 @@ impl Facts<'_> {
                 self.n
             );
         }
-        let others = match self.scattered + self.without {
+        if self.survey.takes_fallbacks() && self.survey.nodes_reached_by(node) >= self.majority {
+            return format!(
+                "requests that {node} coordinates reach at least {reached} of {} owners, and fallbacks for the others",
+                self.n
+            );
+        }
+        let without = self.without(Request::Read) + self.without(Request::Write);
+        let others = match self.scattered + without {
             0 => "; the other owners of each key can",
             _ => "",
         };
@@ -154,15 +216,23 @@ impl Facts<'_> {
 
 /// Nodes that have lost their memory and do not count until they have read it again.
 fn rebuilding(survey: &Survey) -> impl Iterator<Item = String> {
-    let reports = survey
-        .reports()
-        .filter(|(_, report)| report.healing.rebuilding.partitions > 0);
+    let reports = survey.reports().filter(|(_, report)| report.rebuilds());
     reports.map(|(node, report)| {
         let rebuilding = &report.healing.rebuilding;
         format!(
-            "{node} has lost its data and is rebuilding {}/{} partitions from the other owners; it does not count in them until then.",
+            "{node} has lost its data and is rebuilding {}/{} partitions from the other owners; until then it answers no reads.",
             rebuilding.partitions, rebuilding.of
         )
+    })
+}
+
+/// Nodes whose disks are nearly full.
+fn refusing(survey: &Survey) -> impl Iterator<Item = String> {
+    let reports = survey.reports().filter(|(_, report)| report.storage.refusing);
+    reports.map(|(node, report)| {
+        let free = report.storage.free_bytes.map(output::bytes);
+        let free = free.map_or_else(String::new, |free| format!(", {free} are free"));
+        format!("{node} takes no writes, because its disk is nearly full (disk_reserve_mib{free}); it serves reads.")
     })
 }
 
@@ -204,7 +274,7 @@ fn catching_up(survey: &Survey) -> Vec<String> {
     let dirty: u64 = survey.reports().map(|(_, report)| report.healing.exchange.dirty).sum();
     if dirty > 0 {
         sentences.push(format!(
-            "{dirty} partitions have to be compared (quorate repair --watch)."
+            "{dirty} partitions have to be compared, each counted once for each owner that missed writes there (quorate repair --watch)."
         ));
     }
     sentences
@@ -256,6 +326,13 @@ mod tests {
         let rebuilding = with(|report| (report.healing.rebuilding.partitions, report.healing.rebuilding.of) = (12, 64));
         assert_eq!(rebuilding.state, State::Degraded);
         assert!(rebuilding.sentences[1].starts_with("n1 has lost its data and is rebuilding 12/64 partitions"));
+        let full = with(|report| (report.storage.refusing, report.storage.free_bytes) = (true, Some(62 << 20)));
+        assert_eq!(full.state, State::Degraded);
+        assert!(full.sentences[0].contains("at least 2 of 3 owners up, so reads and writes with a majority succeed"));
+        assert_eq!(
+            full.sentences[1],
+            "n1 takes no writes, because its disk is nearly full (disk_reserve_mib, 62.0 MiB are free); it serves reads."
+        );
         let slow = with(|report| report.peers[0].slow = true);
         assert_eq!(slow.state, State::Degraded);
         assert_eq!(slow.sentences[1], "n2 is slow to answer n1, and is routed round.");
@@ -273,9 +350,67 @@ mod tests {
             behind.sentences[1..],
             [
                 "120 hints are waiting for n3 (quorate hints).",
-                "2 partitions have to be compared (quorate repair --watch)."
+                "2 partitions have to be compared, each counted once for each owner that missed writes there (quorate repair --watch)."
             ]
         );
+    }
+
+    #[test]
+    fn a_node_that_rebuilds_or_is_full_is_no_owner_that_is_up() {
+        let rebuilding = |down: &[&str], nodes: &[usize]| {
+            let mut survey = three(down, &[]);
+            for node in nodes {
+                if let Ok(report) = &mut survey.views[*node].answer {
+                    report.healing.rebuilding.partitions = 8;
+                }
+            }
+            Health::of(&survey)
+        };
+        let one = rebuilding(&[], &[1]);
+        assert_eq!(one.state, State::Degraded);
+        assert_eq!(
+            one.sentences[0],
+            "3 of 3 nodes answer; every partition has at least 2 of 3 owners up, so reads and writes with a majority succeed."
+        );
+        let and_one_down = rebuilding(&["n1"], &[1]);
+        assert_eq!(and_one_down.state, State::Unavailable);
+        assert_eq!(
+            and_one_down.sentences[0],
+            "2 of 3 nodes answer (n1 does not); 8 of 8 partitions have fewer than 2 of 3 owners up that know what they hold: reads with a \
+             majority fail there until enough of their owners are back; writes succeed."
+        );
+        assert_eq!(rebuilding(&[], &[1, 2]).state, State::Unavailable);
+        let mut full = three(&["n1"], &[]);
+        if let Ok(report) = &mut full.views[1].answer {
+            report.storage.refusing = true;
+        }
+        let full = Health::of(&full);
+        assert_eq!(full.state, State::Unavailable);
+        assert!(
+            full.sentences[0]
+                .contains("8 of 8 partitions have fewer than 2 of 3 owners up that take writes: writes with")
+        );
+    }
+
+    #[test]
+    fn fallbacks_serve_what_owners_do_not_where_they_count() {
+        let five = |down: &[&str], default_fallbacks| {
+            let mut survey = super::super::survey::tests::many(5, down, &[]);
+            for report in survey.views.iter_mut().filter_map(|view| view.answer.as_mut().ok()) {
+                report.default_fallbacks = default_fallbacks;
+            }
+            Health::of(&survey)
+        };
+        let down = ["n1", "n2", "n3"];
+        assert_eq!(five(&down, false).state, State::Unavailable);
+        let served = five(&down, true);
+        assert_eq!(served.state, State::Degraded);
+        assert!(
+            served.sentences[0].contains("have fewer than 2 of 3 owners up and are served by fallbacks: sloppy reads"),
+            "{:?}",
+            served.sentences
+        );
+        assert_eq!(five(&["n1", "n2", "n3", "n4"], true).state, State::Unavailable);
     }
 
     #[test]

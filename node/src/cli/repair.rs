@@ -34,11 +34,8 @@ pub(crate) struct RepairArgs {
 pub(crate) async fn run(args: RepairArgs, terminal: &Terminal) -> Result<(), CliError> {
     let client = args.connect.connect(None).await?;
     let started = Instant::now();
+    refuse(&survey(&client, PATIENCE).await)?;
     let first = start_repair(&client, PATIENCE).await;
-    if let Some((node, _)) = first.reports().find(|(_, report)| !report.healing.exchange.enabled) {
-        let message = format!("{node} does not compare: exchange = false in its configuration");
-        return Err(CliError::new(Exit::Error, message));
-    }
     if !args.watch {
         print(&first, false, terminal)?;
         return complete(&first);
@@ -63,6 +60,20 @@ pub(crate) async fn run(args: RepairArgs, terminal: &Terminal) -> Result<(), Cli
         }
         if !terminal.is_json() {
             eprintln!("{:>4}s  {}", started.elapsed().as_secs(), progress(&survey));
+        }
+    }
+}
+
+/// Fails if some node is configured to compare nothing: then nobody is asked to.
+fn refuse(survey: &Survey) -> Result<(), CliError> {
+    match survey.do_not_compare()[..] {
+        [] => Ok(()),
+        ref nodes => {
+            let message = format!(
+                "nothing was compared: exchange = false (or trees = false) in the configuration of {}",
+                nodes.join(", ")
+            );
+            Err(CliError::new(Exit::Error, message).hint("set it to true under [healing] and start these nodes again"))
         }
     }
 }
@@ -275,6 +286,17 @@ mod tests {
         assert!(!round.is_done(&with(|exchange| (exchange.ended, exchange.dirty) = (116, 1))));
         assert!(!round.is_done(&with(|exchange| (exchange.ended, exchange.trees_in_sync) = (116, 15))));
         assert!(!round.is_done(&three(&["n1"], &[])));
+    }
+
+    #[test]
+    fn where_a_node_does_not_compare_nothing_is_asked_for() {
+        assert!(refuse(&with(|_| ())).is_ok());
+        let error = refuse(&with(|exchange| exchange.enabled = false)).unwrap_err();
+        assert!(
+            error.to_string().contains("nothing was compared: exchange = false"),
+            "{error}"
+        );
+        assert!(error.to_string().contains("n1, n2, n3"), "{error}");
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub(crate) async fn run(args: StatusArgs, terminal: &Terminal) -> Result<(), Cli
         terminal.print(text(&survey, &health, terminal).as_bytes())?;
     }
     match health.state {
-        State::Unavailable => Err(CliError::new(Exit::Quorum, "some keys have no quorum of owners")),
+        State::Unavailable => Err(CliError::new(Exit::Quorum, "some keys have no quorum")),
         State::Healthy | State::Degraded => Ok(()),
     }
 }
@@ -128,7 +128,7 @@ pub(crate) fn text(survey: &Survey, health: &Health, terminal: &Terminal) -> Str
         .collect();
     let rows: Vec<Vec<String>> = survey.views.iter().map(|view| row(view, terminal)).collect();
     let header = [
-        "NODE", "ZONE", "STATE", "VERSION", "UPTIME", "RING", "PEERS", "KEYS", "DISK", "HTTP",
+        "NODE", "ZONE", "STATE", "VERSION", "UPTIME", "RING", "PEERS", "ROWS", "DISK", "HTTP",
     ];
     format!("{}\n\n{}", sentences.join("\n"), output::table(&header, &rows))
 }
@@ -145,7 +145,11 @@ fn row(view: &View, terminal: &Terminal) -> Vec<String> {
     vec![
         name,
         zone,
-        terminal.paint(Ink::Good, "up"),
+        match (report.rebuilds(), report.storage.refusing) {
+            (true, _) => terminal.paint(Ink::Bad, "rebuilding"),
+            (false, true) => terminal.paint(Ink::Bad, "read only"),
+            (false, false) => terminal.paint(Ink::Good, "up"),
+        },
         report.version.clone(),
         output::duration(report.uptime_seconds),
         format!(
@@ -179,6 +183,11 @@ mod tests {
             lines[3]
         );
         assert!(lines[4].starts_with("n2    z1    down   -"), "{}", lines[4]);
+        let mut survey = three(&[], &[]);
+        if let Ok(report) = &mut survey.views[0].answer {
+            report.storage.refusing = true;
+        }
+        assert!(row(&survey.views[0], &Terminal::piped(Output::Table)).contains(&"read only".to_owned()));
     }
 
     #[test]
@@ -198,7 +207,10 @@ mod tests {
         }
         assert_eq!((&up["state"], &up["uptime_seconds"]), (&"up".into(), &61.into()));
         assert_eq!(up["peers"][0]["name"], "n2");
-        assert_eq!(up["storage"]["keys"], 0);
+        assert_eq!(
+            (&up["storage"]["keys"], &up["storage"]["refusing"]),
+            (&0.into(), &false.into())
+        );
         assert_eq!(up["healing"]["exchange"]["trees"], 0);
         assert_eq!(
             (&json["nodes"][1]["state"], &json["nodes"][1]["error"]),

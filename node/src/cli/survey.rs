@@ -27,6 +27,8 @@ pub(crate) struct Report {
     pub(crate) ring_digest: String,
     /// Copies of each record in buckets without properties of their own.
     pub(crate) default_n: Option<u8>,
+    /// Whether fallbacks stand in for owners in such buckets.
+    pub(crate) default_fallbacks: bool,
     /// Requests under way.
     pub(crate) operations: u64,
     /// Client connections over QUIC.
@@ -37,6 +39,31 @@ pub(crate) struct Report {
     pub(crate) storage: StorageReport,
     /// How far it has come with healing.
     pub(crate) healing: HealingStatus,
+}
+
+/// What is asked of an owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// What it holds.
+    Read,
+    /// To store something.
+    Write,
+}
+
+impl Report {
+    /// Whether the node has lost its memory and is reading it again.
+    pub(crate) fn rebuilds(&self) -> bool {
+        self.healing.rebuilding.partitions > 0
+    }
+
+    /// Whether the node counts in reads or writes of what it owns. One that is rebuilding acknowledges writes, and answers no reads;
+    /// one whose disk is nearly full the other way round.
+    fn serves(&self, what: Request) -> bool {
+        match what {
+            Request::Read => !self.rebuilds(),
+            Request::Write => !self.storage.refusing,
+        }
+    }
 }
 
 /// How a node sees another one.
@@ -59,12 +86,16 @@ pub(crate) struct PeerReport {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub(crate) struct StorageReport {
-    /// Live keys, estimated.
+    /// Rows, about: hints and trees too, and overwritten ones until they are compacted away.
     pub(crate) keys: u64,
     /// Sorted tables on disk.
     pub(crate) table_bytes: u64,
     /// Unflushed writes in memory.
     pub(crate) memtable_bytes: u64,
+    /// Free on the disk, if known.
+    pub(crate) free_bytes: Option<u64>,
+    /// Whether it refuses stores because its disk is nearly full.
+    pub(crate) refusing: bool,
 }
 
 /// One member, and what it said.
@@ -124,9 +155,7 @@ fn by_number(name: &str) -> (&str, usize, &str) {
 impl Survey {
     /// Whether every node answers, is connected to every other, and knows what it holds.
     pub(crate) fn is_complete(&self) -> bool {
-        let is_whole = |report: &Report| {
-            report.peers.iter().all(|peer| peer.connected) && report.healing.rebuilding.partitions == 0
-        };
+        let is_whole = |report: &Report| report.peers.iter().all(|peer| peer.connected) && !report.rebuilds();
         let whole = |view: &View| view.answer.as_ref().is_ok_and(is_whole);
         self.views.iter().all(whole)
     }
@@ -135,6 +164,12 @@ impl Survey {
     pub(crate) fn reports(&self) -> impl Iterator<Item = (&str, &Report)> {
         let views = self.views.iter();
         views.filter_map(|view| Some((view.member.name.as_str(), view.answer.as_ref().ok()?)))
+    }
+
+    /// Names of nodes that are configured not to compare what they hold with other owners.
+    pub(crate) fn do_not_compare(&self) -> Vec<&str> {
+        let off = self.reports().filter(|(_, report)| !report.healing.exchange.enabled);
+        off.map(|(node, _)| node).collect()
     }
 
     /// Names of members that do not answer.
@@ -194,14 +229,35 @@ impl Survey {
             .unwrap_or(self.n())
     }
 
-    /// In how many partitions no owner reaches `majority` of the owners, though so many answer us.
+    /// Whether a node answers, and counts in what it holds.
+    fn is_whole(&self, node: &str) -> bool {
+        let mut reports = self.reports();
+        reports.any(|(name, report)| name == node && !report.rebuilds())
+    }
+
+    /// The same with fallbacks.
+    pub(crate) fn nodes_reached_by(&self, node: &str) -> u8 {
+        let lists = self.owners().zip(self.lists());
+        let owned = lists.filter(|(owners, _)| owners.contains(&node));
+        owned.map(|(_, list)| self.reached(node, &list)).min().unwrap_or(0)
+    }
+
+    /// In how many partitions no owner reaches `majority` of the owners (and fallbacks, where they count), though so many owners answer us.
     pub(crate) fn scattered(&self, majority: u8) -> usize {
-        let silent = self.silent();
-        let is_scattered = |owners: &Vec<&str>| {
-            let up = owners.iter().filter(|owner| !silent.contains(owner));
-            up.clone().count() >= usize::from(majority) && up.clone().all(|up| self.reached(up, owners) < majority)
+        let is_scattered = |(owners, list): &(Vec<&str>, Vec<&str>)| {
+            let counted = if self.takes_fallbacks() { list } else { owners };
+            let up = owners.iter().filter(|owner| self.is_whole(owner));
+            up.clone().count() >= usize::from(majority) && up.clone().all(|up| self.reached(up, counted) < majority)
         };
-        self.owners().filter(is_scattered).count()
+        self.owners().zip(self.lists()).filter(is_scattered).count()
+    }
+
+    /// The names of each partition's owners and fallbacks.
+    fn lists(&self) -> impl Iterator<Item = Vec<&str>> {
+        self.ring.partition_ids().map(move |p| {
+            let nodes = self.ring.preference_list(p).iter();
+            nodes.map(|node| self.ring.member(*node).name.as_str()).collect()
+        })
     }
 
     /// The names of each partition's owners.
@@ -213,15 +269,16 @@ impl Survey {
         })
     }
 
-    /// How many of these a node reaches, itself included.
+    /// How many of these a node reaches, itself included; not those that are rebuilding.
     fn reached(&self, node: &str, owners: &[&str]) -> u8 {
         let view = self.views.iter().find(|view| view.member.name == node);
         let Some(report) = view.and_then(|view| view.answer.as_ref().ok()) else {
             return 0;
         };
         let is_connected = |name: &str| report.peers.iter().any(|peer| peer.connected && peer.name == name);
+        let rebuilds = |name: &str| self.reports().any(|(peer, report)| peer == name && report.rebuilds());
         let reached = owners.iter().filter(|name| **name == node || is_connected(name));
-        reached.count() as u8
+        reached.filter(|name| !rebuilds(name)).count() as u8
     }
 
     /// Why a node has no connection to a peer, as far as it knows.
@@ -231,15 +288,26 @@ impl Survey {
         peers.iter().find(|known| known.name == peer)?.last_error.as_deref()
     }
 
-    /// For each partition, how many of its owners answer.
-    pub(crate) fn owners_up(&self) -> Vec<u8> {
-        let silent = self.silent();
-        let n = self.n();
-        let is_up = |owner: &&quorate_ring::NodeIndex| !silent.contains(&self.ring.member(**owner).name.as_str());
-        self.ring
-            .partition_ids()
-            .map(|p| self.ring.owners(p, n).iter().filter(is_up).count() as u8)
-            .collect()
+    /// Whether fallbacks stand in for owners in buckets without properties, as far as the nodes say.
+    pub(crate) fn takes_fallbacks(&self) -> bool {
+        self.reports().next().is_some() && self.reports().all(|(_, report)| report.default_fallbacks)
+    }
+
+    /// For each partition, how many of its owners serve this.
+    pub(crate) fn owners_up(&self, what: Request) -> Vec<u8> {
+        self.up(what, self.owners())
+    }
+
+    /// For each partition, how many of its owners and fallbacks serve this.
+    pub(crate) fn listed_up(&self, what: Request) -> Vec<u8> {
+        self.up(what, self.lists())
+    }
+
+    fn up<'a>(&self, what: Request, lists: impl Iterator<Item = Vec<&'a str>>) -> Vec<u8> {
+        let serving = self.reports().filter(|(_, report)| report.serves(what));
+        let serving: Vec<&str> = serving.map(|(node, _)| node).collect();
+        let up = |nodes: Vec<&str>| nodes.iter().filter(|node| serving.contains(node)).count() as u8;
+        lists.map(up).collect()
     }
 }
 
@@ -247,11 +315,17 @@ impl Survey {
 pub(crate) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::healing::ExchangeStatus;
     use quorate_ring::{NodeId, RingVersion};
 
     /// Three nodes; those in `down` do not answer, `cut` pairs have no connection.
     pub(crate) fn three(down: &[&str], cut: &[(&str, &str)]) -> Survey {
-        let names = ["n1", "n2", "n3"];
+        many(3, down, cut)
+    }
+
+    /// The same for up to five nodes.
+    pub(crate) fn many(nodes: usize, down: &[&str], cut: &[(&str, &str)]) -> Survey {
+        let names = &["n1", "n2", "n3", "n4", "n5"][..nodes];
         let member = |at: u8, name: &str| Member {
             id: NodeId([at; 16]),
             name: name.into(),
@@ -276,6 +350,13 @@ pub(crate) mod tests {
                 ring_version: 1,
                 ring_digest: format!("{:016x}", ring.digest()),
                 peers: peers.collect(),
+                healing: HealingStatus {
+                    exchange: ExchangeStatus {
+                        enabled: true,
+                        ..ExchangeStatus::default()
+                    },
+                    ..HealingStatus::default()
+                },
                 ..Report::default()
             };
             let answer = if down.contains(&member.name.as_str()) {
@@ -306,8 +387,14 @@ pub(crate) mod tests {
 
     #[test]
     fn owners_are_counted_per_partition() {
-        assert_eq!(three(&[], &[]).owners_up(), [3; 8]);
-        assert_eq!(three(&["n2", "n3"], &[]).owners_up(), [1; 8]);
+        assert_eq!(three(&[], &[]).owners_up(Request::Read), [3; 8]);
+        let mut survey = three(&["n2"], &[]);
+        assert_eq!(survey.owners_up(Request::Write), [2; 8]);
+        if let Ok(report) = &mut survey.views[2].answer {
+            report.healing.rebuilding.partitions = 1;
+        }
+        assert_eq!(survey.owners_up(Request::Read), [1; 8]);
+        assert_eq!(survey.owners_up(Request::Write), [2; 8]);
     }
 
     #[test]

@@ -45,9 +45,13 @@ pub(crate) async fn run(args: WaitArgs, terminal: &Terminal) -> Result<(), CliEr
         let survey = survey(&client, PATIENCE).await;
         let left = left(&survey, args.goal);
         if left.is_empty() {
-            return print(args.goal, started.elapsed(), terminal);
+            return match unknowable(&survey, args.goal) {
+                None => print(args.goal, started.elapsed(), terminal),
+                Some(why) => Err(CliError::new(Exit::Error, why)),
+            };
         }
         if Instant::now() >= deadline {
+            let left: Vec<&str> = left.iter().map(|sentence| sentence.trim_end_matches('.')).collect();
             let message = format!("not so after {} s: {}", args.timeout, left.join("; "));
             return Err(CliError::new(Exit::Error, message).hint("quorate status says more"));
         }
@@ -94,6 +98,18 @@ fn left(survey: &Survey, goal: Goal) -> Vec<String> {
     left
 }
 
+/// Why nobody can know whether it is so, though nobody knows of anything left. Waiting does not change that.
+fn unknowable(survey: &Survey, goal: Goal) -> Option<String> {
+    let nodes = survey.do_not_compare();
+    (goal == Goal::Settled && survey.views.len() > 1 && !nodes.is_empty()).then(|| {
+        format!(
+            "nobody can know whether the cluster is settled: exchange = false (or trees = false) in the configuration of {}, so owners do \
+             not compare what they hold; as far as hints and notes tell, nothing is left",
+            nodes.join(", ")
+        )
+    })
+}
+
 /// What `-o json` prints.
 #[derive(Serialize)]
 struct Document {
@@ -128,13 +144,26 @@ mod tests {
         let mut survey = three(&[], &[]);
         if let Ok(report) = &mut survey.views[1].answer {
             report.healing.settling.waiting = 4;
-            report.healing.exchange.enabled = true;
             report.healing.exchange.trees = 2;
         }
         assert_eq!(left(&survey, Goal::Healthy), [""; 0]);
         assert_eq!(
             left(&survey, Goal::Settled),
             ["n2 has 2 trees not known to be in sync", "n2 has 4 records to settle"]
+        );
+    }
+
+    #[test]
+    fn where_owners_do_not_compare_nobody_knows_whether_it_is_settled() {
+        let mut survey = three(&[], &[]);
+        assert_eq!(unknowable(&survey, Goal::Settled), None);
+        if let Ok(report) = &mut survey.views[1].answer {
+            report.healing.exchange.enabled = false;
+        }
+        assert_eq!(unknowable(&survey, Goal::Healthy), None);
+        assert!(
+            unknowable(&survey, Goal::Settled)
+                .is_some_and(|why| why.contains("exchange = false (or trees = false) in the configuration of n2"))
         );
     }
 }

@@ -9,6 +9,7 @@
 use super::{ALL, PAGE, each_row};
 use crate::node::NodeError;
 use quorate_core::engine::Engine;
+use quorate_core::key::Key;
 use quorate_core::place::{Place, Shelf};
 use quorate_storage::{Batch, Column, RocksStorage, ScanAround, Storage, StorageError};
 
@@ -58,7 +59,7 @@ fn drop_leaves(storage: &RocksStorage, batch: &mut Batch) -> Result<(), StorageE
 
 /// All leaves or none: trees that are computed again start from nothing.
 fn restore_leaves(engine: &mut Engine, storage: &RocksStorage) -> Result<(), StorageError> {
-    let mut leaves = Vec::new();
+    let (mut leaves, mut suspects) = (Vec::new(), Vec::new());
     each_row(storage, Column::Leaf, |row| {
         let sum = row
             .payload
@@ -67,33 +68,45 @@ fn restore_leaves(engine: &mut Engine, storage: &RocksStorage) -> Result<(), Sto
             .and_then(|payload| <[u8; 8]>::try_from(payload).ok());
         match (&row.key[..], sum) {
             (&[n], Some(sum)) => leaves.push((row.token, n, u64::from_le_bytes(sum))),
-            // The scrub computes it again.
-            _ => tracing::error!(
-                token = row.token,
-                "a leaf of a Merkle tree cannot be read; going on without it"
-            ),
+            _ => {
+                tracing::error!(
+                    token = row.token,
+                    "a leaf of a Merkle tree cannot be read; computing it again"
+                );
+                suspects.push(row.token);
+            }
         }
     })?;
     leaves
         .into_iter()
         .for_each(|(token, n, sum)| engine.restore_leaf(token, n, sum));
+    // Nothing is rebuilt from this node before they are right.
+    suspects.into_iter().for_each(|token| engine.restore_suspect(token));
     Ok(())
 }
 
-/// Computes the trees of all records. What cannot be read is left out: to its owners it looks like something that is missing here, and is sent again.
+/// Computes the trees of all records, and queues those that wait to be settled and are not queued: an earlier version had no such queue. What cannot be read is left out: to its owners it looks like something that is missing here, and is sent again.
 fn make_trees(engine: &mut Engine, storage: &RocksStorage) -> Result<(), NodeError> {
     let mut scan = ScanAround::new(Column::Record, ALL);
     let (mut records, mut unreadable) = (0_u64, 0_u64);
+    let mut queued = Batch::new();
     while !scan.is_done() {
         for row in scan.next_page(storage, PAGE)?.rows {
             let key = Place::key_in(Shelf::Record, &row.key);
             let is_taken = match (key, row.payload) {
-                (Some(key), Ok(payload)) => engine.restore_record(&key, payload),
+                (Some(key), Ok(payload)) => {
+                    if let Some(waits) = engine.settle_row(payload.clone()) {
+                        queue(storage, &mut queued, key.clone(), &waits);
+                    }
+                    engine.restore_record(&key, payload)
+                }
                 _ => false,
             };
             records += u64::from(is_taken);
             unreadable += u64::from(!is_taken);
         }
+        // Before the rest of the start is on disk: one that ends here is begun again.
+        storage.apply_in_reserve(&mut queued)?;
     }
     let places = scan.unreadable().len();
     match unreadable as usize + places {
@@ -106,6 +119,15 @@ fn make_trees(engine: &mut Engine, storage: &RocksStorage) -> Result<(), NodeErr
         ),
     }
     Ok(())
+}
+
+/// Adds the row of a record that waits to be settled, if there is none.
+fn queue(storage: &RocksStorage, batch: &mut Batch, key: Key, waits: &[u8]) {
+    let row = Place::Settle(key).row();
+    let found = storage.get_row(Column::Settle, row.token, &row.key);
+    if !matches!(found, Ok(Some(_))) {
+        batch.put(Column::Settle, row.token, &row.key, waits);
+    }
 }
 
 #[cfg(test)]

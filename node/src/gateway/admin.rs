@@ -81,7 +81,19 @@ pub(super) async fn repair(gateway: &Gateway, start: bool) -> Result<Answer, Pro
         true => in_time(gateway.node.repair()).await,
         false => node_status(gateway).await,
     };
-    let status = status.ok_or_else(silent)?;
+    repair_answer(status.ok_or_else(silent)?, start)
+}
+
+/// The answer to that, as the node stands.
+pub(super) fn repair_answer(status: NodeStatus, start: bool) -> Result<Answer, Problem> {
+    if start && !status.healing.exchange.enabled {
+        return Err(Problem::new(
+            StatusCode::CONFLICT,
+            "exchange_off",
+            "The node does not compare",
+            "exchange = false or trees = false in the node's configuration; nothing was compared",
+        ));
+    }
     let mut answer = json(&RepairDocument {
         node: status.name,
         exchange: status.healing.exchange,

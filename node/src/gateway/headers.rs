@@ -82,24 +82,22 @@ pub(super) fn content_type(headers: &HeaderMap) -> Result<String, Problem> {
     }
 }
 
-/// The id of a write: a hash of the client's `Idempotency-Key`, or random.
+/// The id of a write: a hash of the client's `Idempotency-Key`, or random. Who gives a key may send the write again, or has: its id says so from the
+/// first try on, since nobody knows which try it is.
 pub(super) fn request_id(headers: &HeaderMap) -> Result<RequestId, Problem> {
-    let unique = match single(headers, &IDEMPOTENCY_KEY)?.map(HeaderValue::as_bytes) {
-        None => rand::random(),
-        Some(key) if (1..=255).contains(&key.len()) && key.iter().all(u8::is_ascii_graphic) => XxHash3_64::oneshot(key),
-        Some(_) => {
-            return Err(Problem::bad_request(
-                "Idempotency-Key must be 1 to 255 characters of visible ASCII, without spaces",
-            ));
-        }
-    };
     let since_1970 = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();
-    Ok(RequestId {
-        stamp_ms: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX),
-        unique,
-    })
+    let stamp_ms = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
+    match single(headers, &IDEMPOTENCY_KEY)?.map(HeaderValue::as_bytes) {
+        None => Ok(RequestId::new(stamp_ms, rand::random())),
+        Some(key) if (1..=255).contains(&key.len()) && key.iter().all(u8::is_ascii_graphic) => {
+            Ok(RequestId::new(stamp_ms, XxHash3_64::oneshot(key)).again())
+        }
+        Some(_) => Err(Problem::bad_request(
+            "Idempotency-Key must be 1 to 255 characters of visible ASCII, without spaces",
+        )),
+    }
 }
 
 /// What `Prefer` asks for and the gateway knows.
@@ -222,6 +220,8 @@ mod tests {
         assert!(id(&["a"]).unwrap().same(&id(&["a"]).unwrap()));
         assert!(!id(&["a"]).unwrap().same(&id(&["b"]).unwrap()));
         assert!(!id(&[]).unwrap().same(&id(&[]).unwrap()));
+        // Who gives one may send the write again.
+        assert!(id(&["a"]).unwrap().is_again() && !id(&[]).unwrap().is_again());
         assert!(id(&[&"x".repeat(255)]).is_ok());
         for bad in ["", "a b", &"x".repeat(256)] {
             assert_eq!(id(&[bad]).unwrap_err().code, "bad_request", "{bad:?}");

@@ -51,9 +51,9 @@ pub(super) fn found(view: &View, form: Form) -> Result<Answer, Problem> {
         return Ok(representation(view, form));
     }
     let detail = if view.context.is_some() {
-        "the value was deleted"
+        "the value was deleted, or has expired"
     } else {
-        "nothing was ever written under this key"
+        "nothing is known under this key: it was never written, or what was is deleted and settled"
     };
     let mut problem = Problem::not_found(detail);
     label(&mut problem.headers, view);

@@ -108,6 +108,11 @@ fn engine(encoder: &mut DescriptorEncoder<'_>, status: &NodeStatus) -> fmt::Resu
             "Requests refused because a queue was full",
             counters.overloaded,
         ),
+        (
+            "engine_fallback_acks",
+            "Acks of fallbacks among those that writes were answered with",
+            counters.fallback_acks,
+        ),
         ("engine_forwarded", "Requests passed on to an owner", counters.forwarded),
         (
             "engine_replicated",
@@ -181,7 +186,43 @@ fn storage(encoder: &mut DescriptorEncoder<'_>, status: &NodeStatus) -> fmt::Res
         "Waiting for compaction",
         bytes,
         storage.pending_compaction_bytes,
-    )
+    )?;
+    gauge(
+        encoder,
+        "storage_refusing",
+        "Whether stores are refused because the disk is nearly full",
+        None,
+        u64::from(storage.refusing),
+    )?;
+    for (name, help, unit, value) in [
+        (
+            "storage_unsynced_stores",
+            "Stores that are not on disk yet",
+            None,
+            storage.unsynced_stores,
+        ),
+        (
+            "storage_asides",
+            "Directories in which data were set aside",
+            None,
+            storage.asides,
+        ),
+        (
+            "storage_aside",
+            "In directories in which data were set aside",
+            bytes,
+            storage.aside_bytes,
+        ),
+    ] {
+        gauge(encoder, name, help, unit, value)?;
+    }
+    let age = ConstGauge::new(storage.unsynced_seconds);
+    let help = "How long the oldest store waits for the disk, about.";
+    age.encode(encoder.encode_descriptor("storage_unsynced", help, Some(&Unit::Seconds), age.metric_type())?)?;
+    match storage.free_bytes {
+        Some(free) => gauge(encoder, "storage_free", "Free on the disk", bytes, free),
+        None => Ok(()),
+    }
 }
 
 fn peers(encoder: &mut DescriptorEncoder<'_>, status: &NodeStatus) -> fmt::Result {
@@ -280,16 +321,23 @@ pub(super) mod tests {
             ring_version: 1,
             ring_digest: "d".to_string(),
             default_n: 3,
+            default_fallbacks: true,
             peers: vec![peer],
             operations: 2,
             slots: 3,
-            storage: StorageStatus::default(),
+            storage: StorageStatus {
+                free_bytes: Some(8),
+                refusing: true,
+                ..StorageStatus::default()
+            },
             syncs: 4,
             clients: 5,
             healing: HealingStatus {
                 hints: vec![HintsStatus {
                     node: "n2".to_string(),
                     count: 6,
+                    per_second: 2.0,
+                    eta_seconds: Some(3),
                     ..HintsStatus::default()
                 }],
                 ..HealingStatus::default()
@@ -304,7 +352,10 @@ pub(super) mod tests {
         assert!(text.contains(r#"quorate_peer_connected{peer="n2"} 1.0"#), "{text}");
         assert!(text.contains(r#"quorate_peer_rtt_seconds{peer="n2"} 0.0015"#), "{text}");
         assert!(text.contains("quorate_storage_syncs_total 4"), "{text}");
+        assert!(text.contains("quorate_storage_free_bytes 8"), "{text}");
+        assert!(text.contains("quorate_storage_refusing 1"), "{text}");
         assert!(text.contains(r#"quorate_hints{peer="n2"} 6.0"#), "{text}");
+        assert!(text.contains(r#"quorate_hints_eta_seconds{peer="n2"} 3.0"#), "{text}");
         assert!(text.contains(r#"quorate_peer_slow{peer="n2"} 1.0"#), "{text}");
         assert!(text.contains(r#"node="n\"1""#), "{text}");
     }

@@ -6,12 +6,20 @@ use crate::healing::{
     ExchangeStatus, HealingStatus, HintsStatus, LastExchange, RebuildStatus, RunningExchange, ScrubStatus,
     SettlingStatus,
 };
-use quorate_core::engine::{ExchangePhase, HintsFor, PeerState};
+use quorate_core::engine::{EngineConfig, ExchangePhase, HintsFor, PeerState};
+use quorate_core::request::QuorumKind;
 use quorate_ring::{Member, NodeIndex, Ring};
 use std::time::Duration;
 
 /// How long a node that nobody has asked since counts as slow.
 const SLOW_FOR: Duration = Duration::from_secs(2);
+
+/// Whether reads and writes of buckets without properties of their own need no owner, while fallbacks are there.
+fn takes_fallbacks(config: &EngineConfig) -> bool {
+    let bucket = &config.buckets.defaults;
+    let needs_owners = [bucket.pr, bucket.pw].iter().flatten().any(|&owners| owners > 0);
+    bucket.quorum == QuorumKind::Sloppy && config.limits.hints && !needs_owners
+}
 
 impl Inner {
     /// For `quorate status`, `/metrics` and `/readyz`.
@@ -36,6 +44,7 @@ impl Inner {
             ring_version: ring.version().0,
             ring_digest: format!("{:016x}", ring.digest()),
             default_n: config.buckets.defaults.n,
+            default_fallbacks: takes_fallbacks(config),
             peers: peers.map(|(member, peer)| self.peer_status(member, peer)).collect(),
             operations,
             slots,
@@ -44,6 +53,12 @@ impl Inner {
                 table_bytes: stats.sst_bytes,
                 memtable_bytes: stats.memtable_bytes,
                 pending_compaction_bytes: stats.pending_compaction_bytes,
+                free_bytes: stats.free_bytes,
+                refusing: stats.is_low,
+                unsynced_stores: self.applied.0.saturating_sub(self.syncer.durable().0),
+                unsynced_seconds: self.syncer.oldest().as_secs_f64(),
+                asides: stats.asides,
+                aside_bytes: stats.aside_bytes,
             },
             syncs: self.syncer.syncs(),
             clients: self.clients,

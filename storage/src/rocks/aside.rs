@@ -91,6 +91,41 @@ pub fn set_directory_aside(path: &Path) -> io::Result<PathBuf> {
     Ok(aside)
 }
 
+/// The directories in `path` that data were set aside in, oldest first, and how many bytes each holds.
+///
+/// # Errors
+/// The directory, or one that data were set aside in, cannot be read.
+pub fn set_aside_before(path: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
+    let with_bytes = |path: PathBuf| bytes_in(&path).map(|bytes| (path, bytes));
+    directories(path)?.into_iter().map(with_bytes).collect()
+}
+
+/// The directories that data were set aside in, oldest first.
+pub(super) fn directories(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(ASIDE_PREFIX) && entry.file_type()?.is_dir() {
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Bytes of the files in a directory, and in those in it.
+pub(super) fn bytes_in(path: &Path) -> io::Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        bytes += match entry.file_type()?.is_dir() {
+            true => bytes_in(&entry.path())?,
+            false => entry.metadata()?.len(),
+        };
+    }
+    Ok(bytes)
+}
+
 /// The reason on the mark, if there is one.
 pub(super) fn mark(path: &Path) -> io::Result<Option<String>> {
     match fs::read(path.join(MARK)) {

@@ -22,6 +22,9 @@ use std::{
 
 use crate::StorageError;
 
+/// Of the reserve nobody may use this much: a log that cannot be written stops the process.
+const LEAST_BYTES: u64 = 8 << 20;
+
 pub(super) struct Space {
     path: PathBuf,
     reserve_bytes: AtomicU64,
@@ -73,11 +76,21 @@ impl Space {
         }
         match self.check() {
             None => Ok(()),
-            Some(free) => {
-                let reserve = self.reserve_bytes.load(Relaxed);
-                let detail = format!("{free} bytes are free and {reserve} are kept in reserve");
-                Err(StorageError::Full { refused: true, detail })
-            }
+            Some(free) => Err(full(free, self.reserve_bytes.load(Relaxed))),
         }
     }
+
+    /// The same for what may go into the reserve: it ends a little above nothing.
+    pub(super) fn refuse_if_out(&self) -> Result<(), StorageError> {
+        let least = self.reserve_bytes.load(Relaxed).min(LEAST_BYTES);
+        match self.check() {
+            Some(free) if free < least => Err(full(free, least)),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn full(free: u64, reserve: u64) -> StorageError {
+    let detail = format!("{free} bytes are free and {reserve} are kept in reserve");
+    StorageError::Full { refused: true, detail }
 }

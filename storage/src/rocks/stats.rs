@@ -1,12 +1,15 @@
 //! Figures about the store for metrics.
 
 use std::{
-    path::Path,
+    collections::BTreeMap,
+    path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use rocksdb::{DB, properties};
+
+use super::aside;
 
 /// What the store holds and how far background work is behind. A figure that the engine does not give is 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -31,10 +34,21 @@ pub struct RocksStats {
     pub is_write_stopped: bool,
     /// Bytes free on the disk; `None` if the system does not say.
     pub free_bytes: Option<u64>,
+    /// There is less than the reserve, so writes are refused.
+    pub is_low: bool,
+    /// Directories in which data were set aside.
+    pub asides: u64,
+    /// Bytes in them.
+    pub aside_bytes: u64,
 }
 
 impl RocksStats {
-    pub(super) fn read(db: &DB, db_path: &Path, free_bytes: Option<u64>) -> Self {
+    pub(super) fn read(
+        db: &DB,
+        db_path: &Path,
+        (free_bytes, is_low): (Option<u64>, bool),
+        (asides, aside_bytes): (u64, u64),
+    ) -> Self {
         let figure = |name: &rocksdb::properties::PropName| db.property_int_value(name).ok().flatten().unwrap_or(0);
         RocksStats {
             keys_estimate: figure(properties::ESTIMATE_NUM_KEYS),
@@ -47,6 +61,9 @@ impl RocksStats {
             delayed_write_bytes_per_s: figure(properties::ACTUAL_DELAYED_WRITE_RATE),
             is_write_stopped: figure(properties::IS_WRITE_STOPPED) != 0,
             free_bytes,
+            is_low,
+            asides,
+            aside_bytes,
         }
     }
 }
@@ -70,6 +87,25 @@ impl RecentStats {
                 stats
             }
         }
+    }
+}
+
+/// What was set aside in a data directory. Nothing is ever added to such a directory, so its files are counted when it is first seen.
+#[derive(Debug, Default)]
+pub(super) struct Asides(Mutex<BTreeMap<PathBuf, u64>>);
+
+impl Asides {
+    /// How many directories there are now, and how many bytes are in them.
+    pub(super) fn look(&self, path: &Path) -> (u64, u64) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = aside::directories(path).unwrap_or_default();
+        known.retain(|path, _| found.contains(path));
+        for path in found {
+            known
+                .entry(path)
+                .or_insert_with_key(|path| aside::bytes_in(path).unwrap_or_default());
+        }
+        (known.len() as u64, known.values().sum())
     }
 }
 

@@ -163,7 +163,13 @@ fn a_store_short_of_space_refuses_writes_and_takes_them_again_by_itself() {
     assert!(matches!(error, StorageError::Full { refused: true, .. }), "{error}");
     assert_eq!((get(store, 1, b"k").unwrap(), batch.len()), (b"v".to_vec(), 1));
     store.sync().unwrap();
+    let mut note = Batch::new();
+    note.put_meta("note", b"worth it");
+    store.apply_in_reserve(&mut note).unwrap();
+    assert!(store.fresh_stats().is_low && store.fresh_stats().free_bytes.is_some());
+    assert!(note.is_empty() && store.get_meta("note").unwrap().is_some());
     store.set_reserve_bytes(0);
+    assert!(!store.fresh_stats().is_low);
     store.apply(&mut batch).unwrap();
     assert_eq!(get(store, 1, b"k").unwrap(), b"v2");
 }

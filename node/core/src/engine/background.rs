@@ -25,6 +25,8 @@ pub(super) enum Task {
     Heal,
     /// Reads all records, slowly, for what is wrong.
     Scrub,
+    /// Starts over, if that is safe.
+    StartOver,
     /// Stores the node's own note again.
     NoteOwn,
     /// Stores notes of what peers have missed again.
@@ -38,6 +40,8 @@ pub(super) enum Reader {
     Settle(PartitionId, u64),
     /// Which partitions have anything that waits to be settled.
     SettleWalk,
+    /// Whether what the scrub has met waits in the queue.
+    SettleLook,
     /// Hints for a node, on this pass over them.
     Handoff(NodeIndex, u64),
     /// A list of keys, by its number.
@@ -80,11 +84,6 @@ impl Background {
         self.wakes.extend(at.map(|at| (at, task)));
     }
 
-    /// Lets a task sleep on.
-    pub(super) fn cancel(&mut self, task: Task) {
-        self.wakes.retain(|&(_, sleeping)| sleeping != task);
-    }
-
     /// Lets all tasks sleep for good: nothing wakes them any more.
     pub(super) fn cancel_all(&mut self) {
         self.wakes.clear();
@@ -122,6 +121,7 @@ impl Engine {
                 Task::Greet => self.greet_again(now),
                 Task::Heal => self.run_heals(now),
                 Task::Scrub => self.run_scrub(now),
+                Task::StartOver => self.run_start_over(now),
                 Task::NoteOwn => self.note_rebuilt(),
                 Task::NoteMissed => self.note_unmarked(now),
             }
@@ -142,6 +142,7 @@ impl Engine {
             match reader {
                 Reader::Settle(partition, batch) => self.settle_page(now, partition, batch, result),
                 Reader::SettleWalk => self.settle_walked(now, result),
+                Reader::SettleLook => self.settle_looked(now, result),
                 Reader::Handoff(node, pass) => self.hints_read(now, node, pass, result),
                 Reader::Exchange(listing) => self.listed(now, listing, result),
                 Reader::Scrub => self.scrubbed(now, result),

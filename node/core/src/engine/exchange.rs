@@ -11,7 +11,7 @@
 //! not go on until the roots are equal: under load they differ at any moment, by the writes that are on their way. One that found something
 //! is followed by another a little later, to see whether that was all.
 //!
-//! `schedule` says when which pair is due, `session` is one exchange, `page` one page of its keys, `end` what becomes of it, `keys` lists and compares, `ship` moves records, `serve` answers,
+//! `schedule` says when which pair is due, `session` is one exchange, `page` one page of its keys, `round` what happens where these cannot be read, `end` what becomes of it, `keys` lists and compares, `ship` moves records, `serve` answers,
 //! `pace` keeps it from getting in the way of clients. All that is shipped has been synced where it comes from, and is merged where it goes: an
 //! exchange that breaks off, or runs twice, does no harm.
 //!
@@ -25,6 +25,7 @@ mod keys;
 mod list;
 mod pace;
 mod page;
+mod round;
 mod schedule;
 mod serve;
 mod session;
@@ -262,7 +263,7 @@ impl Engine {
     }
 
     /// The same, of one partition.
-    fn shared_in(&self, peer: NodeIndex, partition: PartitionId) -> impl Iterator<Item = TreeId> + '_ {
+    pub(super) fn shared_in(&self, peer: NodeIndex, partition: PartitionId) -> impl Iterator<Item = TreeId> + '_ {
         let buckets = &self.config.buckets;
         let mut copies: BTreeSet<u8> = buckets.named.values().map(|bucket| bucket.n).collect();
         copies.insert(buckets.defaults.n);
@@ -311,7 +312,8 @@ impl Engine {
     fn schedule_noted(&mut self, now: Instant) {
         for (node, partition) in std::mem::take(&mut self.exchange.noted) {
             let peer = self.config.ring.index_of(node).filter(|&peer| self.peers.is_up(peer));
-            let Some(peer) = peer.filter(|_| self.config.limits.exchange) else {
+            let is_on = self.config.limits.exchange || self.start_over.is_leaving();
+            let Some(peer) = peer.filter(|_| is_on) else {
                 continue;
             };
             for tree in self.shared_in(peer, partition).collect::<Vec<_>>() {

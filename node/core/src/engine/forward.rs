@@ -5,10 +5,15 @@
 //!
 //! When the connection to that owner is lost, the request goes to another one, once to each: a write as a retry under its request id, so that it is
 //! one write whatever became of the first try. A read goes to another owner, too, when the first keeps it waiting; whoever answers first is heard.
-//! Rejected: the same for silent writes. The first try may still be on its way, and two owners would coordinate one write at a time for
-//! little: an owner that hangs is routed round by the next request.
+//!
+//! So does a write, but only when nothing at all has been heard of the first one meanwhile: it is suspended, or cut off. The first try may still be
+//! carried out when it wakes, and then two owners have minted a dot for one write, as when a client sends it again. Replicas see that by its
+//! id and keep one (ADR 9). Until the first try is answered or its connection is gone it is *pending*, so that nothing that it could slip under
+//! is settled. A blind write of a bucket that replaces is not sent on: a second try replaces nothing there. Rejected: to send on whatever waits for
+//! long. An owner that is only slow has the write, and would be given more to do.
 
 use super::{Engine, Op, OpId, Origin, RequestHandle, Timer};
+use crate::bucket::BlindWrites;
 use crate::key::Key;
 use crate::message::{Forward, PeerMessage};
 use crate::request::{Code, Failure, Operation, Outcome, ReplicaReport, ReplicaState, Response, Role};
@@ -26,7 +31,7 @@ pub(super) struct ForwardOp {
     /// Why one of those who had it failed, while another still has it.
     failure: Option<Failure>,
     deadline: Instant,
-    /// When a read goes to one more owner.
+    /// When it goes to one more owner, if those who have it keep it waiting.
     hedge_at: Option<Instant>,
 }
 
@@ -87,7 +92,9 @@ impl Engine {
         let id = self.new_op();
         self.counters.forwarded += 1;
         self.timers.insert((deadline, id, Timer::Deadline));
-        let hedge_at = (!operation.is_write()).then(|| now + self.config.limits.slow_after);
+        let hedge_at = self
+            .may_go_twice(&operation)
+            .then(|| now + self.config.limits.slow_after);
         let op = ForwardOp {
             handle,
             operation,
@@ -100,6 +107,12 @@ impl Engine {
         self.timers.extend(hedge_at.map(|at| (at, id, Timer::Hedge)));
         self.ops.insert(id, Op::Forward(Box::new(op)));
         self.forward_to(now, id, to);
+    }
+
+    /// Whether two owners may be carrying it out at once.
+    fn may_go_twice(&self, operation: &Operation) -> bool {
+        let replaces = self.config.buckets.of(operation.key().bucket()).blind_writes == BlindWrites::Replace;
+        !(replaces && matches!(operation, Operation::Put { context: None, .. }))
     }
 
     fn forward_to(&mut self, now: Instant, id: OpId, to: NodeIndex) {
@@ -172,17 +185,25 @@ impl Engine {
         self.fail_forward(id, Code::QuorumNotMet, detail, node, ReplicaState::Lost);
     }
 
-    /// Whoever has a read keeps it waiting: it goes to one more owner.
+    /// Whoever has it keeps it waiting: it goes to one more owner. A write only if they are silent.
     pub(super) fn forward_hedge(&mut self, now: Instant, id: OpId) {
         let next = self.next_for(id);
+        let slow_after = self.config.limits.slow_after;
         let Some(Op::Forward(op)) = self.ops.get_mut(&id) else {
             return;
         };
-        op.hedge_at = next.map(|_| now + self.config.limits.slow_after);
+        let since = op
+            .hedge_at
+            .map_or(now, |at| Instant(at.0.saturating_sub(slow_after.as_micros() as u64)));
+        op.hedge_at = next.map(|_| now + slow_after);
         self.timers.extend(op.hedge_at.map(|at| (at, id, Timer::Hedge)));
+        let is_write = op.operation.is_write();
+        if is_write && op.has_it.iter().any(|&node| self.peers.was_heard_since(node, since)) {
+            return;
+        }
         op.has_it.iter().for_each(|&node| self.peers.is_late(node));
         if let Some(next) = next {
-            self.counters.hedged += 1;
+            self.counters.hedged += u64::from(!is_write);
             self.forward_to(now, id, next);
         }
     }
@@ -191,13 +212,7 @@ impl Engine {
         let Some(Op::Forward(op)) = self.ops.get(&id) else {
             return;
         };
-        for &to in &op.has_it {
-            if op.operation.is_write() {
-                // It may still arrive.
-                self.pending.sent(to, id.0, op.key());
-            }
-            self.peers.is_late(to);
-        }
+        op.has_it.iter().for_each(|&to| self.peers.is_late(to));
         let Some(&to) = op.has_it.first() else { return };
         let detail = "the node that had the request gave no answer in time".to_string();
         self.fail_forward(id, Code::DeadlineExceeded, detail, to, ReplicaState::TimedOut);
@@ -229,6 +244,10 @@ impl Engine {
         let Some(Op::Forward(op)) = self.ops.remove(&id) else {
             return None;
         };
+        if op.operation.is_write() {
+            // Where it was not answered it may still arrive.
+            op.has_it.iter().for_each(|&to| self.pending.sent(to, id.0, op.key()));
+        }
         self.timers.remove(&(op.deadline, id, Timer::Deadline));
         if let Some(at) = op.hedge_at {
             self.timers.remove(&(at, id, Timer::Hedge));

@@ -12,6 +12,8 @@
 //! twice, late, or beside newer writes. What is under way when the connection goes is still here; where a pass was when the process ended does
 //! not matter, since what was delivered is gone.
 //!
+//! Where rows are damaged a pass goes round them, and brings home what lies behind. What is left then is lost with the file.
+//!
 //! How many may be under way is the [receiver's](super::handoff_receive) to say, up to this node's own window, which is smaller the busier
 //! this node is (`exchange/pace.rs`). Rejected: a rate in the
 //! configuration. It is too slow for an idle cluster and too fast for a busy one.
@@ -32,7 +34,7 @@ use crate::record::Record;
 use crate::time::Instant;
 use bytes::Bytes;
 use pass::{Pass, Sent};
-use quorate_ring::{NodeId, NodeIndex};
+use quorate_ring::{NodeId, NodeIndex, Token};
 use std::time::Duration;
 
 pub(super) use pass::Handoffs;
@@ -128,7 +130,7 @@ impl Engine {
         }
         pass.is_reading = true;
         let (number, after) = (pass.number, pass.after.clone());
-        let rows = ScanRows::Hints(self.config.ring.member(node).id);
+        let rows = ScanRows::Hints(self.config.ring.member(node).id, Token(pass.from));
         let scan = Scan {
             rows,
             after,
@@ -150,10 +152,16 @@ impl Engine {
             return;
         };
         pass.is_reading = false;
-        let Ok(page) = result else {
-            return self.pause_handoff(now, node);
+        let page = match result {
+            Ok(page) => page,
+            Err(LoadFailed::Unreadable) => return self.pause_handoff(now, node),
+            Err(LoadFailed::Corrupt | LoadFailed::Damaged) => {
+                pass.go_round();
+                self.note_damage(now);
+                return self.go_on(now, node);
+            }
         };
-        pass.has_read_all = page.done;
+        (pass.has_read_all, pass.skip) = (page.done, 0);
         if let Some((last, _)) = page.rows.last() {
             pass.after = Some(last.clone());
         }
@@ -168,7 +176,10 @@ impl Engine {
                     continue;
                 }
                 // It cannot be read now. The next pass looks again.
-                _ => continue,
+                _ => {
+                    self.leave_some(node);
+                    continue;
+                }
             };
             if let Some(pass) = self.handoffs.pass(node) {
                 pass.queue.push_back((key, record));
@@ -188,7 +199,7 @@ impl Engine {
             again: false,
         };
         match record {
-            Some(record) if record.len() > RECORD_BYTES_MAX => {}
+            Some(record) if record.len() > RECORD_BYTES_MAX => pass.left_some = true,
             Some(record) => {
                 pass.under_way.insert(id, sent);
                 self.send_hint_home(now, node, Handoff { id, key, record }, hash);
@@ -242,10 +253,28 @@ impl Engine {
     /// A hint stays for now.
     pub(super) fn skip_hint(&mut self, now: Instant, node: NodeIndex, id: u64) {
         let Some(pass) = self.handoffs.pass(node) else { return };
+        pass.left_some = true;
         if pass.under_way.remove(&id).is_some() {
             // Later: this is said while a row is being worked on.
             self.background.wake(now, Task::Handoff(node));
         }
+    }
+
+    fn leave_some(&mut self, node: NodeIndex) {
+        if let Some(pass) = self.handoffs.pass(node) {
+            pass.left_some = true;
+        }
+    }
+
+    /// Whether no hints are left that could be brought home: what is left is damaged.
+    pub(super) fn hints_are_home(&self) -> bool {
+        let is_lost = |target: &NodeId| {
+            self.config
+                .ring
+                .index_of(*target)
+                .is_some_and(|node| self.handoffs.is_rest_lost(node))
+        };
+        self.hints.targets().all(is_lost)
     }
 
     /// An owner has answered.
@@ -304,13 +333,14 @@ impl Engine {
             return;
         };
         home.rate_per_second = 0;
+        home.is_rest_lost = pass.went_round && pass.delivered == 0 && pass.paused_until.is_none() && !pass.left_some;
         let pause = match pass.delivered == 0 && pass.paused_until.is_none() {
             true => home.lengthen_pause(),
             // A pause after a refusal was made already.
             false => SOON,
         };
         // A hint that was skipped has woken the task for this pass, which is over: the next one begins after the pause.
-        self.background.cancel(Task::Handoff(node));
+        self.background.sleep(None, Task::Handoff(node));
         if self.hints.are_for(self.config.ring.member(node).id) {
             let at = now + self.jittered(pause);
             self.background.wake(at, Task::Handoff(node));

@@ -213,7 +213,7 @@ impl Engine {
                 self.counters.healed_records += u64::from(self.heals.end(&key));
                 self.suspect_leaf(&key);
                 if self.heals.keys.is_empty() {
-                    self.background.cancel(Task::Heal);
+                    self.background.sleep(None, Task::Heal);
                 }
             }
             HealWaiter::Absorbed { .. } | HealWaiter::Completed(_) => {}

@@ -57,6 +57,11 @@ impl Engine {
         });
     }
 
+    /// Takes all of them back.
+    pub fn forget_hints(&mut self) {
+        self.hints = Hints::default();
+    }
+
     /// What is kept for each owner.
     pub fn hints(&self) -> Vec<HintsFor> {
         let of = |(&target, hints): (&NodeId, &kept::Target)| {
@@ -150,6 +155,7 @@ impl Engine {
         };
         match refusal {
             Some(refusal) => {
+                self.counters.hints_refused += u64::from(refusal == Refusal::HintsFull);
                 let result = Err(refusal);
                 self.send(from, PeerMessage::ReplicateReply(ReplicateReply { id, result }));
             }
@@ -182,7 +188,7 @@ impl Engine {
                         self.handoffs.again(self.config.ring.index_of(*target), key);
                     }
                 } else if self.has_room(key, 0) {
-                    stored.keep(self.wall_ms(now));
+                    stored.keep(self.wall_ms);
                 } else {
                     self.overflow(key, *target);
                 }
@@ -216,10 +222,10 @@ impl Engine {
 
     /// A row of hints is damaged. An owner needs none of what was in it: that the row is there says that the other owner is behind. What a
     /// fallback kept is gone, and so is the hint: others hold the write too, or it was not acknowledged.
-    pub(super) fn damaged_hint(&mut self, now: Instant, place: &Place, waiting: &mut Vec<Work>) -> Stored {
+    pub(super) fn damaged_hint(&mut self, place: &Place, waiting: &mut Vec<Work>) -> Stored {
         let is_owner = place.key().is_some_and(|key| self.owners(key).contains(&self.me));
         let mut stored = Stored::empty();
-        stored.keep(self.wall_ms(now));
+        stored.keep(self.wall_ms);
         if !is_owner {
             self.counters.corrupt_records += 1;
             waiting.insert(0, Work::Hint(HintWork::Drop(None)));
@@ -238,7 +244,10 @@ impl Engine {
     ) -> Waiter {
         match stored.encoded() == record || self.has_room(key, record.len()) {
             true => self.merge(from, id, record, stored),
-            false => Waiter::MergeAck(from, id, Err(Refusal::HintsFull)),
+            false => {
+                self.counters.hints_refused += 1;
+                Waiter::MergeAck(from, id, Err(Refusal::HintsFull))
+            }
         }
     }
 
@@ -261,13 +270,14 @@ impl Engine {
             partition: self.config.ring.partition_of(key.token()),
             before: row_bytes(key, before),
             after: row_bytes(key, stored.hint_bytes()),
-            since_ms: stored.since_ms().unwrap_or(self.wall_ms(now)),
+            since_ms: stored.since_ms().unwrap_or(self.wall_ms),
             refers: stored.has_no_record(),
         };
         self.hints.change(change);
         self.hints.removal_begins(change);
         if before == 0 {
             self.counters.hints_stored += 1;
+            self.handoffs.is_new(self.config.ring.index_of(*target));
             self.wake_handoff_soon(now, *target);
         }
         Some(Change::Hint(change))
@@ -311,15 +321,10 @@ impl Engine {
         if self.gate.is_closed(now) {
             self.background.wake(self.gate.opens_at(now), Task::NoteMissed);
         } else {
-            self.background.cancel(Task::NoteMissed);
+            self.background.sleep(None, Task::NoteMissed);
             for (target, partition) in std::mem::take(&mut self.hints.unmarked) {
                 self.mark_dirty_again(target, partition);
             }
         }
-    }
-
-    /// The wall clock, in milliseconds since 1970.
-    pub(super) fn wall_ms(&self, now: Instant) -> u64 {
-        self.config.wall_ms + now.0 / 1000
     }
 }

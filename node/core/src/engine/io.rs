@@ -9,10 +9,10 @@
 
 use crate::key::Key;
 use crate::message::PeerMessage;
-use crate::place::Place;
+use crate::place::{Place, RowName, Shelf};
 use crate::request::{Operation, Response};
 use bytes::Bytes;
-use quorate_ring::{NodeId, NodeIndex};
+use quorate_ring::{NodeId, NodeIndex, Token};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -66,13 +66,29 @@ pub struct Scan {
     pub bytes_max: usize,
 }
 
+impl Scan {
+    /// Where these rows are: on which shelf, under which tokens, and behind the row of which name.
+    pub fn bounds(&self) -> (Shelf, RangeInclusive<u64>, Option<RowName>) {
+        let after = self.after.clone();
+        match &self.rows {
+            ScanRows::Records(tokens) => (Shelf::Record, tokens.clone(), after.map(|key| Place::Record(key).row())),
+            ScanRows::Settle(tokens) => (Shelf::Settle, tokens.clone(), after.map(|key| Place::Settle(key).row())),
+            &ScanRows::Hints(target, from) => {
+                let first = Place::hints_from(target, from);
+                let after = after.map_or(first, |key| Place::Hint(target, key).row());
+                (Shelf::Hint, after.token..=after.token, Some(after))
+            }
+        }
+    }
+}
+
 /// Which rows a scan reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ScanRows {
     /// The records of a range of tokens, in the order of their tokens.
     Records(RangeInclusive<u64>),
-    /// The hints for an owner, in the order of their tokens.
-    Hints(NodeId),
+    /// The hints for an owner, of keys with this token or a later one, in the order of their tokens.
+    Hints(NodeId, Token),
     /// The keys that wait to be settled, in a range of tokens, in the order of their tokens.
     Settle(RangeInclusive<u64>),
 }
@@ -132,6 +148,9 @@ pub enum Input {
     /// other way the process has to stop instead. Comes before any [`Input::Durable`] that passes it, and before the answer to any
     /// later load.
     StoreFailed(StoreTicket),
+    /// The store has met a damaged file, and takes no writes any more: it refuses them, and nothing becomes durable. What can be read may be
+    /// read. The engine asks for [`Effect::Rebuild`] when nothing is lost by that.
+    Damaged,
     /// Nothing but the time: a timer is due.
     Tick,
 }

@@ -62,7 +62,7 @@ impl Engine {
         let stored = match result {
             Err(_) if planted::is(3) => Ok(Stored::empty()),
             Err(LoadFailed::Corrupt | LoadFailed::Damaged) if matches!(place, Place::Hint(..)) => {
-                Ok(self.damaged_hint(now, &place, &mut waiting))
+                Ok(self.damaged_hint(&place, &mut waiting))
             }
             Err(failed @ (LoadFailed::Corrupt | LoadFailed::Damaged)) if self.set_aside(now, &place, failed) => {
                 waiting.insert(0, Work::Heal(HealWork::Lose));
@@ -93,7 +93,8 @@ impl Engine {
         let (mut waiters, mut at_once, mut writes) = (Vec::with_capacity(work.len()), Vec::new(), Vec::new());
         let mut unreadable = Vec::new();
         for work in work {
-            if stored.is_incomplete() && !work.takes_parts() {
+            let is_taken = !(self.start_over.is_leaving() && work.brings_news());
+            if !is_taken || (stored.is_incomplete() && !work.takes_parts()) {
                 unreadable.push(work);
                 continue;
             }
@@ -129,7 +130,7 @@ impl Engine {
             }
         }
         if matches!(place, Place::Hint(..)) && !stored.has_no_record() {
-            stored.keep(self.wall_ms(now));
+            stored.keep(self.wall_ms);
         }
         if stored.differs(&before) || was_lost {
             let change = match place {

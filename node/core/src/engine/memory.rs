@@ -351,7 +351,7 @@ impl Engine {
 
     fn end_greeting(&mut self) {
         if self.memory.unsettled().is_empty() {
-            self.background.cancel(Task::Greet);
+            self.background.sleep(None, Task::Greet);
         }
     }
 

@@ -41,6 +41,7 @@ mod scrub;
 mod settle;
 mod sizes;
 mod slots;
+mod start_over;
 mod stored;
 mod tally;
 mod vnodes;
@@ -83,6 +84,7 @@ use repair::Repairs;
 use scrub::Scrub;
 use settle::Settling;
 use slots::{Change, Slots, Work};
+use start_over::StartOver;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -106,6 +108,9 @@ pub struct EngineConfig {
     pub limits: Limits,
     /// The wall clock at [`Instant`] 0 of this engine, in milliseconds since 1970. For ages that people read and for values that expire.
     pub wall_ms: u64,
+    /// The directory is a new one in place of another, whose data were set aside. Then "nothing" is no answer that this node takes from nodes that
+    /// do not know more.
+    pub is_replaced: bool,
     /// This start of the data directory.
     pub boot: Boot,
 }
@@ -219,6 +224,10 @@ pub struct Counters {
     pub hints_delivered: u64,
     /// Hints that were not stored because there were too many; the partition was noted instead.
     pub hints_overflowed: u64,
+    /// Writes that this node was to keep for an owner and refused, because it keeps as many hints as it takes, or none at all.
+    pub hints_refused: u64,
+    /// Acks of fallbacks among those that writes were answered with.
+    pub fallback_acks: u64,
     /// Owners that were behind and were sent what a read had found.
     pub read_repairs: u64,
     /// Such repairs that were left to anti-entropy: there were too many, or the record was too large.
@@ -267,7 +276,7 @@ enum Origin {
 enum Timer {
     /// The request has to be answered now.
     Deadline,
-    /// A read asks more owners, or one that was forwarded goes to another.
+    /// A read asks more owners, or a request that was forwarded goes to another.
     Hedge,
     /// A read that has not met its minimum asks again.
     Again,
@@ -282,6 +291,7 @@ pub struct Engine {
     rebuild: Rebuild,
     heals: Heals,
     scrub: Scrub,
+    start_over: StartOver,
     vnodes: Vnodes,
     gate: Gate,
     slots: Slots,
@@ -324,6 +334,7 @@ impl Engine {
             rebuild,
             heals: Heals::default(),
             scrub: Scrub::default(),
+            start_over: StartOver::default(),
             memory: Memory::new(config.boot, config.seed, config.ring.members().len()),
             vnodes,
             gate: Gate::default(),
@@ -392,6 +403,7 @@ impl Engine {
                 }
             }
             Input::StoreFailed(ticket) => self.store_failed(now, ticket),
+            Input::Damaged => self.store_is_damaged(now),
             Input::Tick => {}
         }
         self.fire(now);
@@ -485,6 +497,7 @@ impl Engine {
         if !self.memory.accepts(from) {
             return;
         }
+        self.peers.heard(from);
         self.settle_overhear(&message);
         match message {
             PeerMessage::Replicate(m) => self.replicate(now, from, m),

@@ -62,6 +62,8 @@ struct Peer {
     /// A request did not wait for it any longer, and it has not answered anything since.
     late: bool,
     answer_us: u32,
+    /// When it last said anything.
+    heard: Instant,
     /// A read and a write that it was sent: their numbers, and when.
     watched: [Option<(u64, Instant)>; 2],
     open: Option<Open>,
@@ -170,6 +172,20 @@ impl Peers {
         if let Some(peer) = self.peers.get_mut(usize::from(node.0)) {
             peer.late = false;
         }
+    }
+
+    /// A message of the node has come.
+    pub(super) fn heard(&mut self, node: NodeIndex) {
+        let now = self.now;
+        if let Some(peer) = self.peers.get_mut(usize::from(node.0)) {
+            peer.heard = now;
+        }
+    }
+
+    /// Whether the node has said anything since then.
+    pub(super) fn was_heard_since(&self, node: NodeIndex, since: Instant) -> bool {
+        let peer = self.peers.get(usize::from(node.0));
+        peer.is_some_and(|peer| peer.heard >= since)
     }
 
     /// A request has stopped waiting for the node alone.

@@ -141,7 +141,7 @@ impl Engine {
             return Err(Failure::not_applied(Code::ContextRequired, detail));
         }
         let write = WriteId {
-            request,
+            request: if retry { request.again() } else { request },
             payload: content.payload_hash(),
             basis: seen.as_ref().map_or(0, Seen::basis),
         };
@@ -172,6 +172,7 @@ impl Engine {
         };
         // Owners may have gone while the record was loading, or the disk may have filled up. Up to here that is no harm.
         let is_full = op.tally.stands_for(self.me).is_some() && !self.has_room(key, op.held);
+        self.counters.hints_refused += u64::from(is_full);
         let may_write = match self.gate.is_closed(now) {
             true => Err(disk_refuses()),
             false if is_full => Err(hints_full()),

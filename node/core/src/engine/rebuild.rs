@@ -3,7 +3,8 @@
 //! A node with a new directory does not know what it should hold, and "nothing" would be a wrong answer. Each tree that it owns is *rebuilt* when
 //! exchanges about it have ended with enough other owners: N-W+1, which hold all that W of the N acknowledged, and no fewer than R, which
 //! hold all that a strict read has shown. Owners that are rebuilding themselves do not count, unless all of them were asked: then
-//! nobody knows more. That is also how a new cluster is born.
+//! nobody knows more. That is also how a new cluster is born. Not so where data were set aside: a node that had some takes no other node's word for
+//! it that there is nothing, unless that one has not lost its memory. If the data of all owners were set aside at once, a person has to say what to do.
 //!
 //! These numbers are of the bucket, and a request may name a smaller W of its own. So owners beyond them that are connected are read, too, unless
 //! that fails. What only those have who are away is the limit that docs/consistency.md names.
@@ -35,6 +36,8 @@ struct Sources {
     new: BTreeSet<NodeIndex>,
     /// Those with whom an exchange has failed.
     tried: BTreeSet<NodeIndex>,
+    /// One of them at least had not lost all.
+    knows_any: bool,
 }
 
 impl Sources {
@@ -42,6 +45,17 @@ impl Sources {
     fn is_asked(&self, node: NodeIndex) -> bool {
         self.sound.contains(&node) || self.new.contains(&node) || self.tried.contains(&node)
     }
+}
+
+/// What a peer knew of a tree when it was read from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Knew {
+    /// All that it should hold.
+    All,
+    /// All but what is damaged there.
+    Some,
+    /// What it has heard since it lost its memory.
+    Nothing,
 }
 
 /// What is still to be read.
@@ -99,6 +113,15 @@ impl Engine {
         self.rebuild.missing.contains_key(&TreeId { partition, n })
     }
 
+    /// Whether this node has held data of the tree, which were set aside, and has not heard from anybody who knows more than that.
+    ///
+    /// It answers no exchange about it: if the data of all owners were set aside, each would find that all others have nothing either, and the
+    /// cluster would go on empty beside the data that it had.
+    pub(super) fn has_only_forgotten(&self, tree: TreeId) -> bool {
+        let sources = self.rebuild.missing.get(&tree);
+        self.config.is_replaced && sources.is_some_and(|sources| !sources.knows_any)
+    }
+
     /// Whether a connected peer is rebuilding, so that what it does not have says nothing.
     pub(super) fn is_rebuilding(&self, peer: NodeIndex) -> bool {
         self.memory.says_rebuilding(peer)
@@ -113,14 +136,15 @@ impl Engine {
     }
 
     /// An exchange about a tree has ended, and this node holds all of it that the peer held when it began.
-    pub(super) fn exchanged(&mut self, _now: Instant, peer: NodeIndex, tree: TreeId, peer_was_rebuilding: bool) {
+    pub(super) fn exchanged(&mut self, peer: NodeIndex, tree: TreeId, knew: Knew) {
         let Some(sources) = self.rebuild.missing.get_mut(&tree) else {
             return;
         };
-        match peer_was_rebuilding {
-            true => sources.new.insert(peer),
-            false => sources.sound.insert(peer),
+        match knew {
+            Knew::All => sources.sound.insert(peer),
+            Knew::Some | Knew::Nothing => sources.new.insert(peer),
         };
+        sources.knows_any |= knew != Knew::Nothing;
         self.look_at_sources(tree);
     }
 
@@ -145,7 +169,9 @@ impl Engine {
         };
         let owners = self.config.ring.owners(tree.partition, tree.n);
         let mut others = owners.iter().filter(|&&node| node != self.me);
-        if self.are_enough(tree.n, owners, &sources.sound, &sources.new)
+        let is_content = sources.knows_any || !self.config.is_replaced;
+        if is_content
+            && self.are_enough(tree.n, owners, &sources.sound, &sources.new)
             && others.all(|&node| sources.is_asked(node) || !self.peers.is_up(node))
         {
             self.rebuild.missing.remove(&tree);

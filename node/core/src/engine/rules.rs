@@ -107,13 +107,16 @@ impl Engine {
 impl Engine {
     /// Whether this node leaves writes to other owners, and takes none if none of those is connected.
     pub(super) fn leaves_writes(&self, now: Instant) -> bool {
-        self.gate.is_closed(now) || self.memory.is_unknown(now)
+        self.gate.is_closed(now) || self.memory.is_unknown(now) || self.start_over.is_leaving()
     }
 
     /// Why it does.
     pub(super) fn why_writes_are_left(&self, now: Instant) -> &'static str {
         match self.gate.is_closed(now) {
             true => DISK_REFUSES,
+            false if self.start_over.is_leaving() => {
+                "a file of this node is damaged, and it is about to start over; nothing was written, ask another node"
+            }
             false => {
                 "this node has just started, and has not met another node yet; nothing was written, ask another node"
             }

@@ -11,9 +11,8 @@
 //! leaves, which are known to be wrong, are read at once and until it works.
 //!
 //! Where not even the keys of a range can be read, a file is damaged under it. The range is halved down to single leaves, so that the rest is read
-//! all the same. What was there can be read again only by reading everything again, with an empty directory; the scrub asks for that, but not
-//! before all peers are there, none of them is rebuilding, and they have their hints. Otherwise two owners that find damage at once would both
-//! forget. Dynamo paper, section 4.7. Rejected: rebuilding the damaged leaves alone, since nobody can tell what else was in the file.
+//! all the same. What was there can be read again only by reading everything again, with an empty directory: the node
+//! [starts over](super::start_over). Dynamo paper, section 4.7. Rejected: rebuilding the damaged leaves alone, since nobody can tell what else was in the file.
 
 use super::background::{Reader, Task};
 use super::slots::Waiter;
@@ -24,7 +23,7 @@ use crate::place::Place;
 use crate::time::Instant;
 use crate::tree::{BRANCHES, LEAVES, LeafId, TreeId};
 use bytes::Bytes;
-use quorate_ring::{NodeIndex, PartitionId};
+use quorate_ring::{PartitionId, Token};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -37,8 +36,6 @@ const PAGE_ROWS: u32 = 8;
 const SUSPECT_AFTER: Duration = Duration::from_millis(200);
 /// The first pass begins after this part of the time between passes.
 const FIRST_PART: u32 = 60;
-/// Between the looks whether it is safe to start over, for each node before this one in the ring: never two at once.
-const TURN: Duration = Duration::from_secs(15);
 /// The last leaf of a tree.
 const LAST: u16 = (BRANCHES * LEAVES - 1) as u16;
 
@@ -90,8 +87,6 @@ pub(super) struct Scrub {
     /// The last range was a suspect leaf. They take turns with the pass, since one that is always being written to stays suspect.
     was_suspect: bool,
     next_pass: Option<Instant>,
-    /// When it is looked whether it is safe to start over with an empty directory, since something is damaged.
-    starts_over: Option<Instant>,
     passes: u64,
     records: u64,
     damaged: u64,
@@ -164,6 +159,32 @@ impl Engine {
         self.background.wake(Instant(0), Task::Scrub);
     }
 
+    /// Takes in that the stored hashes of the leaf with this first token cannot be read. For the start of a node, before the first input.
+    pub fn restore_suspect(&mut self, token: u64) {
+        let token = Token(token);
+        let partition = self.config.ring.partition_of(token);
+        let leaf = self.trees.leaf_of(partition, token, 0);
+        self.scrub.suspects.insert((partition, leaf.at));
+        self.background.wake(Instant(0), Task::Scrub);
+    }
+
+    /// Whether some leaf of the partition is known to be wrong.
+    pub(super) fn is_suspected(&self, partition: PartitionId) -> bool {
+        let running = self.scrub.running.as_ref();
+        running.is_some_and(|running| running.is_suspect && running.partition == partition)
+            || self
+                .scrub
+                .suspects
+                .range((partition, 0)..=(partition, u16::MAX))
+                .next()
+                .is_some()
+    }
+
+    /// Takes in that rows of this node could not be read at the start, and that nobody can name them.
+    pub fn restore_damage(&mut self) {
+        self.note_damage(Instant(0));
+    }
+
     /// Plans the first pass. For the start of the engine.
     pub(super) fn begin_scrub(&mut self) {
         if self.config.limits.scrub_per_second > 0 {
@@ -173,7 +194,6 @@ impl Engine {
 
     /// Reads the next page, or plans the next pass.
     pub(super) fn run_scrub(&mut self, now: Instant) {
-        self.look_at_damage(now);
         self.store_leaves(now);
         if self.background.is_read_by(&Reader::Scrub) {
             return;
@@ -191,7 +211,7 @@ impl Engine {
         let scrub = &self.scrub;
         let idle = scrub.next_pass.filter(|_| !scrub.is_busy());
         let refused = (!scrub.corrected.is_empty()).then(|| now + SUSPECT_AFTER);
-        if let Some(at) = [idle, scrub.starts_over, refused].into_iter().flatten().min() {
+        if let Some(at) = [idle, refused].into_iter().flatten().min() {
             self.background
                 .wake(at.max(now + Duration::from_millis(1)), Task::Scrub);
         }
@@ -282,13 +302,16 @@ impl Engine {
 
     fn take_page(&mut self, now: Instant, mut running: Segment, page: ScanPage) {
         let copies: BTreeSet<u8> = self.config.buckets.all().map(|bucket| bucket.n).collect();
+        let mut waiting = Vec::new();
         for (key, row) in page.rows {
             let at = self.trees.leaf_of(running.partition, key.token(), 0).at;
             let end = at.min(running.last);
             self.end_leaves(&mut running, end, &copies);
-            self.take_row(now, &mut running, &key, row);
+            let waits = self.take_row(now, &mut running, &key, row);
+            waiting.extend(waits.map(|ends_ms| (key.clone(), ends_ms)));
             running.after = Some(key);
         }
+        self.settle_look(now, waiting);
         match page.done {
             true => {
                 let end = running.last + 1;
@@ -299,7 +322,14 @@ impl Engine {
         }
     }
 
-    fn take_row(&mut self, now: Instant, running: &mut Segment, key: &Key, row: Result<Bytes, LoadFailed>) {
+    /// Takes a row into its leaf's sum. If its record waits to be settled: until when, at least.
+    fn take_row(
+        &mut self,
+        now: Instant,
+        running: &mut Segment,
+        key: &Key,
+        row: Result<Bytes, LoadFailed>,
+    ) -> Option<u64> {
         let n = self.config.buckets.of(key.bucket()).n;
         let stored = match row {
             Ok(payload) => Stored::parse(Some(payload)).ok(),
@@ -310,14 +340,18 @@ impl Engine {
             }
         };
         match stored {
-            Some(stored) => {
+            Some(mut stored) => {
                 let sum = running.sums.entry(n).or_default();
                 *sum = sum.wrapping_add(stored.leaf_entry(key));
                 if stored.is_incomplete() {
                     self.heal(now, key);
                 }
+                stored.wants().1.waits_until()
             }
-            None => running.is_sound = false,
+            None => {
+                running.is_sound = false;
+                None
+            }
         }
     }
 
@@ -403,34 +437,10 @@ impl Engine {
         self.end_segment(&running);
     }
 
-    /// Rows that nobody can name are lost.
-    pub(super) fn note_damage(&mut self, now: Instant) {
-        if self.scrub.starts_over.is_none() && self.config.ring.members().len() > 1 {
-            let at = now + self.turn();
-            self.scrub.starts_over = Some(at);
-            self.background.wake(at, Task::Scrub);
+    /// Something could not be read: if that is for good, and rows are lost that nobody can name, it is noted.
+    pub(super) fn note_damaged(&mut self, now: Instant, failed: LoadFailed) {
+        if failed != LoadFailed::Unreadable {
+            self.note_damage(now);
         }
-    }
-
-    /// How long this node waits before it starts over, so that those before it in the ring have begun by then.
-    fn turn(&self) -> Duration {
-        TURN * (u32::from(self.me.0) + 1)
-    }
-
-    /// Asks to start over with an empty directory, if something is damaged and nothing is lost by that.
-    fn look_at_damage(&mut self, now: Instant) {
-        if self.scrub.starts_over.is_none_or(|at| at > now) {
-            return;
-        }
-        let peers = (0..self.config.ring.members().len() as u16).map(NodeIndex);
-        let mut peers = peers.filter(|&node| node != self.me);
-        let is_whole = |node| self.peers.is_up(node) && !self.is_rebuilding(node);
-        let is_safe = peers.all(is_whole) && self.rebuild.is_done() && self.hints().is_empty();
-        if is_safe {
-            let reason =
-                "a file of this node's data directory is damaged, and with it records that cannot be named".into();
-            return self.fall_silent(now, reason);
-        }
-        self.scrub.starts_over = Some(now + TURN * self.config.ring.members().len() as u32);
     }
 }

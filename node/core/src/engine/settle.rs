@@ -47,6 +47,7 @@
 mod against;
 mod answer;
 mod batch;
+mod missing;
 mod passes;
 mod queue;
 mod row;
@@ -60,6 +61,7 @@ pub(super) use answer::Order;
 pub(super) use row::{SKEW_MS, Want};
 
 use super::Engine;
+use crate::key::Key;
 use crate::planted;
 use crate::time::Instant;
 use batch::Batch;
@@ -85,6 +87,8 @@ pub(super) struct Settling {
     checks: Checks,
     watches: Watches,
     seen: Seen,
+    /// What the scrub has met that should have rows, and is being looked for.
+    looked_for: Vec<(Key, u64)>,
     /// Whether every other member is connected.
     everyone: bool,
 }

@@ -86,6 +86,11 @@ impl Work {
             Work::Weigh { .. } | Work::Settle(_) => false,
         }
     }
+
+    /// Whether this may bring what no other node has.
+    pub(super) fn brings_news(&self) -> bool {
+        matches!(self, Work::Coordinate(_) | Work::Merge { .. } | Work::Handoff { .. })
+    }
 }
 
 /// Something to say once a row is on disk as it is now.

@@ -35,6 +35,10 @@ impl Quorum {
 
     /// `2 acks`, or `3 acks (2 of owners)`.
     pub(super) fn in_words(&self, what: &str) -> String {
+        let what = match self.need {
+            1 => what.trim_end_matches('s'),
+            _ => what,
+        };
         let mut parts = Vec::new();
         if self.kind == QuorumKind::Sloppy && self.primary > 0 {
             parts.push(format!("{} of owners", self.primary));

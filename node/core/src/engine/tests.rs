@@ -29,4 +29,5 @@ mod scrubs;
 mod settling;
 mod siblings;
 mod slow;
+mod starts_over;
 mod trimming;

@@ -26,9 +26,10 @@ enum Step {
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
-    // Few ids and values, so that there are retries and reused ids; two stamps for an id, as a careless client might send.
-    let request = (0u64..12, prop::bool::weighted(0.2)).prop_map(|(unique, late)| RequestId {
-        stamp_ms: unique + 100 * u64::from(late),
+    // Few ids and values, so that there are retries and reused ids; three stamps for an id: a retry says that it is one, and a careless
+    // client makes a new one.
+    let request = (0u64..12, 0u64..10).prop_map(|(unique, late)| RequestId {
+        stamp_ms: 2 * unique + [0, 1, 100].get(late as usize).copied().unwrap_or(0),
         unique,
     });
     prop_oneof![
@@ -117,7 +118,7 @@ fn sibling(dot: Dot, request: RequestId, content: Content) -> Sibling {
 }
 
 fn request(n: u64) -> RequestId {
-    RequestId { stamp_ms: n, unique: n }
+    RequestId::new(2 * n, n)
 }
 
 fn merged(a: &Record, b: &Record) -> Record {

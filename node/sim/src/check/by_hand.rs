@@ -26,10 +26,15 @@ const TWO: Need = Need {
 
 /// A history of one key with N=3, and what is left of it.
 pub(crate) struct ByHand {
+    /// Whether ids say from the first try on that a write may be sent again.
+    pub(crate) has_keys: bool,
+    /// Overwritten writes that some disk remembered as sent again.
+    pub(crate) resent: BTreeSet<Identity>,
     pub(crate) options: Options,
     pub(crate) history: History,
     pub(crate) finals: Vec<Record>,
     pub(crate) stored: BTreeSet<Identity>,
+    pub(crate) cut: BTreeSet<Identity>,
     pub(crate) converged_at: u64,
     pub(crate) settled: bool,
 }
@@ -42,14 +47,17 @@ impl ByHand {
         options.keys.truncate(1);
         options.keys[0].bucket = 0;
         options.network.duplicate_pm = 0;
+        (options.disk.read_error_pm, options.disk.refused_pm) = (0, 0);
         options.forgets = false;
         options.loses = false;
-        (options.disk.read_error_pm, options.disk.refused_pm) = (0, 0);
         ByHand {
+            has_keys: false,
+            resent: BTreeSet::new(),
             options,
             history: History::default(),
             finals: vec![Record::default()],
             stored: BTreeSet::new(),
+            cut: BTreeSet::new(),
             converged_at: u64::MAX,
             settled: false,
         }
@@ -73,10 +81,8 @@ impl ByHand {
     fn write(&mut self, start: u64, ending: Ending, covers: &[WriteIndex], is_put: bool) -> WriteIndex {
         let number = self.history.writes.len() as u64;
         let value = is_put.then(|| make_value(number, 16));
-        let request = RequestId {
-            stamp_ms: number,
-            unique: number,
-        };
+        let once = RequestId::new(2 * number, number);
+        let request = if self.has_keys { once.again() } else { once };
         let payload = value.clone().map_or(Content::Tombstone, Content::Value).payload_hash();
         if ending != Ending::NotApplied {
             self.stored.insert((number, payload));
@@ -158,10 +164,13 @@ impl ByHand {
                 at: u64::MAX,
                 finals: self.finals.clone(),
                 judged: self.history.writes.len(),
+                resent: self.resent.clone(),
             },
             converged_at: self.converged_at,
             settled: vec![self.settled],
             stored: &self.stored,
+            cut: &self.cut,
+            cut_keys: &(0..self.cut.len().min(1)).collect(),
         })
     }
 

@@ -26,17 +26,18 @@ pub(super) fn check(case: &Case<'_>) -> Vec<Violation> {
         if !acked || live.contains(&(write.request.unique, write.payload)) {
             continue;
         }
-        let excused = if write.is_delete() {
-            let is_later = |&&other: &&usize| {
-                let by = &case.writes()[other];
-                other != index && case.may_be_applied(other) && by.over_at() > write.start()
+        let excused = case.may_be_cut(index)
+            || if write.is_delete() {
+                let is_later = |&&other: &&usize| {
+                    let by = &case.writes()[other];
+                    other != index && case.may_be_applied(other) && by.over_at() > write.start()
+                };
+                case.facts.settled[write.key] || case.of_key(write.key).iter().filter(is_later).count() > 0
+            } else {
+                !case.coverers(index).is_empty()
+                    || case.may_be_replaced(index)
+                    || case.may_expire(index, case.facts.state.at)
             };
-            case.facts.settled[write.key] || case.of_key(write.key).iter().filter(is_later).count() > 0
-        } else {
-            !case.coverers(index).is_empty()
-                || case.may_be_replaced(index)
-                || case.may_expire(index, case.facts.state.at)
-        };
         if !excused {
             found.push(broken(
                 Promise::P1,
@@ -122,5 +123,19 @@ mod tests {
         let third = case.put(40, Acked, &[]);
         case.leave(&[third]);
         assert_eq!(case.broken(), []);
+    }
+
+    #[test]
+    fn a_power_cut_may_take_what_waited_for_no_disk_and_nothing_else() {
+        for (durable, is_cut, broken) in [(0, true, false), (0, false, true), (1, true, true)] {
+            let mut case = ByHand::new();
+            let write = case.put(0, Acked, &[]);
+            let payload = case.history.writes[write].payload;
+            case.history.writes[write].attempts[0].need.durable = durable;
+            if is_cut {
+                case.cut.insert((0, payload));
+            }
+            assert_eq!(case.broken().contains(&P1), broken, "{durable} durable, cut: {is_cut}");
+        }
     }
 }

@@ -13,7 +13,8 @@ pub(super) fn check(case: &Case<'_>) -> Vec<Violation> {
         let Some(minimum) = &read.minimum else { continue };
         // What nobody has acknowledged may be lost for good with the one disk that had it.
         let loses = case.facts.options.forgets || case.facts.options.loses;
-        if !loses && !case.facts.settled[read.key] && !read.context.covers(&minimum.context) {
+        let is_cut = case.facts.cut_keys.contains(&read.key);
+        if !loses && !is_cut && !case.facts.settled[read.key] && !read.context.covers(&minimum.context) {
             let detail = format!(
                 "a read at {} had {:?} as its minimum, and returned {:?}",
                 read.start, minimum.context, read.context
@@ -28,6 +29,7 @@ pub(super) fn check(case: &Case<'_>) -> Vec<Violation> {
             };
             let may_be_lost = loses && case.writes()[index].fate() != Fate::Acked;
             let excused = may_be_lost
+                || case.may_be_cut(index)
                 || case.writes()[index].is_delete()
                 || case.may_be_replaced(index)
                 || case.may_expire(index, read.end);

@@ -20,12 +20,12 @@ mod values;
 #[cfg(test)]
 mod by_hand;
 
-use crate::history::{Fate, History, Write, WriteIndex};
+use crate::history::{Ending, Fate, History, Write, WriteIndex};
 use crate::plan::Options;
 use crate::violation::{Promise, Violation};
 use crate::world::truth::Identity;
 use quorate_core::bucket::{BlindWrites, Durability};
-use quorate_core::record::Record;
+use quorate_core::record::{OVERWRITTEN_AGAIN_MAX, OVERWRITTEN_MAX, Record};
 use std::collections::BTreeSet;
 
 /// What was left of all keys at some moment after healing.
@@ -36,6 +36,8 @@ pub(crate) struct State {
     pub(crate) finals: Vec<Record>,
     /// How many writes had begun. Later ones are not in there.
     pub(crate) judged: usize,
+    /// Overwritten writes that some disk had remembered by then under an id that says that they were sent again.
+    pub(crate) resent: BTreeSet<Identity>,
 }
 
 /// Everything that a checker may look at.
@@ -50,6 +52,10 @@ pub(crate) struct Facts<'a> {
     pub(crate) settled: Vec<bool>,
     /// Every write that some disk held at some time.
     pub(crate) stored: &'a BTreeSet<Identity>,
+    /// Those of relaxed durability that a power cut took from some disk.
+    pub(crate) cut: &'a BTreeSet<Identity>,
+    /// Keys that a power cut took any from.
+    pub(crate) cut_keys: &'a BTreeSet<usize>,
 }
 
 /// The facts, with what several checkers need of them.
@@ -176,7 +182,17 @@ impl<'a> Case<'a> {
     pub(crate) fn is_remembered(&self, key: usize, acks: u8) -> bool {
         let (options, properties) = (self.facts.options, self.facts.options.properties(key));
         let meets = !options.loses || acks + self.sources(key) > properties.n;
-        !options.forgets && meets && properties.durability == Durability::Durable
+        // Of relaxed durability a power cut takes what was acknowledged.
+        let is_kept = properties.durability == Durability::Durable || !self.facts.cut_keys.contains(&key);
+        !options.forgets && meets && is_kept
+    }
+
+    /// Whether a power cut may have taken this write, though it was acknowledged: nobody waited for a disk, which is what relaxed durability
+    /// promises, and some disk lost it that had not synced it. A process that ends alone takes nothing.
+    pub(crate) fn may_be_cut(&self, index: WriteIndex) -> bool {
+        let write = &self.writes()[index];
+        let mut acked = write.attempts.iter().filter(|a| a.ending == Ending::Acked);
+        acked.all(|a| a.need.durable == 0) && self.facts.cut.contains(&(write.request.unique, write.payload))
     }
 
     /// From how many other owners one that has lost its disk reads everything again, before it answers reads.
@@ -217,8 +233,21 @@ impl<'a> Case<'a> {
     /// back. The list goes by the stamps, not by when things happened.
     pub(crate) fn is_beyond_window(&self, index: WriteIndex) -> bool {
         let write = &self.writes()[index];
-        let younger = |&&other: &&WriteIndex| self.writes()[other].request > write.request;
-        self.of_key(write.key).iter().filter(younger).count() >= quorate_core::record::OVERWRITTEN_MAX
+        let (age, window) = (write.request.again(), self.window(write));
+        let younger = |&&other: &&WriteIndex| self.writes()[other].request.again() > age;
+        self.of_key(write.key).iter().filter(younger).count() >= window
+    }
+
+    /// How many younger ones it takes. The long window is for a write whose every copy says that it may be sent again; and for one of which only some
+    /// do if such a one was overwritten, and no disk loses what it remembers.
+    fn window(&self, write: &Write) -> usize {
+        let options = self.facts.options;
+        let is_kept = !options.forgets && !options.loses;
+        let was_resent = is_kept && self.facts.state.resent.contains(&(write.request.unique, write.payload));
+        match write.request.is_again() || was_resent {
+            true => OVERWRITTEN_AGAIN_MAX,
+            false => OVERWRITTEN_MAX,
+        }
     }
 }
 

@@ -61,7 +61,8 @@ fn deleted_by(case: &Case<'_>, index: WriteIndex, before: u64) -> Option<WriteIn
     }
     case.coverers(index).iter().copied().find(|&by| {
         let write = &case.writes()[by];
-        write.is_delete() && write.fate() == Fate::Acked && write.acked_at().is_some_and(|at| at < before)
+        let is_acked = write.fate() == Fate::Acked && !case.may_be_cut(by);
+        write.is_delete() && is_acked && write.acked_at().is_some_and(|at| at < before)
     })
 }
 

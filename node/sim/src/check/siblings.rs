@@ -24,7 +24,7 @@ pub(super) fn check(case: &Case<'_>) -> Vec<Violation> {
             let by = case
                 .coverers(index)
                 .iter()
-                .find(|&&by| case.writes()[by].fate() == Fate::Acked && case.is_judged(by));
+                .find(|&&by| case.writes()[by].fate() == Fate::Acked && case.is_judged(by) && !case.may_be_cut(by));
             let Some(&by) = by else { continue };
             let again = case.may_be_repeated(index);
             if again && case.may_be_forgotten(index) {
@@ -69,9 +69,8 @@ mod tests {
         assert_eq!(case.broken(), []);
     }
 
-    #[test]
-    fn one_that_was_sent_twice_and_came_back_is_another_promise_until_its_window_is_over() {
-        let mut case = ByHand::new();
+    /// A write that was sent twice, was overwritten so many times, and is there again.
+    fn came_back(mut case: ByHand, overwrites: u64) -> ByHand {
         let first = case.put(0, Acked, &[]);
         case.history.writes[first].attempts.push(Attempt {
             start: 5,
@@ -81,13 +80,42 @@ mod tests {
             retry: true,
             forwarded: false,
         });
-        let mut last = case.put(20, Acked, &[first]);
-        case.leave(&[first]);
-        assert!(case.broken().contains(&P11));
-        for at in 0..8 {
-            last = case.put(40 + 20 * at, Acked, &[last]);
+        let mut last = first;
+        for at in 1..=overwrites {
+            last = case.put(20 * at, Acked, &[last]);
         }
-        case.leave(&[last]);
-        assert_eq!(case.broken(), []);
+        case.leave(&[first, last]);
+        case
+    }
+
+    #[test]
+    fn one_that_was_sent_twice_and_came_back_is_another_promise_until_its_window_is_over() {
+        assert_eq!(came_back(ByHand::new(), 7).broken(), [P11]);
+        assert_eq!(came_back(ByHand::new(), 8).broken(), []);
+    }
+
+    #[test]
+    fn the_window_is_long_if_every_copy_says_that_it_may_be_sent_again() {
+        for (overwrites, broken) in [(8, true), (63, true), (64, false)] {
+            let mut case = ByHand::new();
+            case.has_keys = true;
+            let case = came_back(case, overwrites);
+            assert_eq!(case.broken().contains(&P11), broken, "{overwrites} overwrites");
+        }
+    }
+
+    #[test]
+    fn or_if_one_that_says_so_was_overwritten_and_no_disk_forgets() {
+        for (overwrites, forgets, broken) in [(8, false, true), (8, true, false), (64, false, false)] {
+            let mut case = came_back(ByHand::new(), overwrites);
+            let first = &case.history.writes[0];
+            case.resent.insert((first.request.unique, first.payload));
+            case.options.forgets = forgets;
+            assert_eq!(
+                case.broken().contains(&P11),
+                broken,
+                "{overwrites} overwrites, {forgets}"
+            );
+        }
     }
 }

@@ -7,7 +7,7 @@
 use super::options::{BucketPlan, ClientPlan, DiskRates, HealingPlan, KeyPlan, LimitsPlan, NetworkRates, Options};
 use super::{Plan, faults, steps};
 use crate::rng::{Purpose, Stream};
-use quorate_core::bucket::{BlindWrites, BucketProperties};
+use quorate_core::bucket::{BlindWrites, BucketProperties, Durability};
 use quorate_core::request::QuorumKind;
 
 /// Operations in a drawn plan.
@@ -16,7 +16,8 @@ const STEPS: u64 = 300;
 impl Plan {
     /// The plan of a seed.
     pub fn draw(seed: u64) -> Plan {
-        let options = options(&mut Stream::new(seed, Purpose::Topology));
+        let mut options = options(&mut Stream::new(seed, Purpose::Topology));
+        relax(&mut Stream::new(seed, Purpose::Durability), &mut options.buckets);
         let steps = steps::draw(&mut Stream::new(seed, Purpose::Workload), &options, STEPS);
         let faults = faults::draw(&mut Stream::new(seed, Purpose::Faults), &options);
         Plan {
@@ -46,7 +47,7 @@ fn options(rng: &mut Stream) -> Options {
         partition_bits: [0, 1, 2, 3, 4, 5, 6][rng.weighted(&[6, 6, 6, 4, 2, 1, 1])],
         horizon_ms: horizon(rng),
         keys: (0..keys).map(|index| key(rng, buckets.len(), index)).collect(),
-        clients: (0..rng.range(1, 10)).map(|_| client(rng)).collect(),
+        clients: (0..rng.range(1, 10)).map(|index| client(rng, index)).collect(),
         limits: limits(rng),
         network: network(rng),
         disk: disk(rng),
@@ -137,6 +138,13 @@ fn bucket(rng: &mut Stream, nodes: u8, forgets: bool, index: u64) -> BucketPlan 
     }
 }
 
+/// Lets a few buckets acknowledge what is not on disk yet.
+fn relax(rng: &mut Stream, buckets: &mut [BucketPlan]) {
+    for bucket in buckets.iter_mut().filter(|_| rng.chance(80)) {
+        bucket.properties.durability = Durability::Relaxed;
+    }
+}
+
 fn key(rng: &mut Stream, buckets: usize, index: u64) -> KeyPlan {
     // Some have a sort key, and then the partition key of another one.
     let sorted = rng.chance(300);
@@ -148,7 +156,7 @@ fn key(rng: &mut Stream, buckets: usize, index: u64) -> KeyPlan {
     }
 }
 
-fn client(rng: &mut Stream) -> ClientPlan {
+fn client(rng: &mut Stream, index: u64) -> ClientPlan {
     let skew = if rng.chance(400) {
         rng.below(7_200_000) as i64 - 3_600_000
     } else {
@@ -157,6 +165,7 @@ fn client(rng: &mut Stream) -> ClientPlan {
     ClientPlan {
         skew_ms: skew,
         is_session: rng.chance(200),
+        has_keys: index % 2 == 1,
     }
 }
 

@@ -208,6 +208,17 @@ pub enum FaultKind {
         /// Which bit, modulo their number.
         bit: u16,
     },
+    /// A file is damaged under some of a node's rows: they cannot be read any more, and no scan gets past them. With the same restraint.
+    Damage {
+        /// Which node.
+        node: u8,
+        /// Records or hints. Leaves of trees are computed again.
+        what: Rotten,
+        /// Which is the first of them, modulo their number.
+        row: u16,
+        /// How many follow. All hints for one node lie together.
+        more: u8,
+    },
     /// A node's next sync fails, and its process stops.
     SyncFails {
         /// Which.

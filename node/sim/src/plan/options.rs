@@ -3,7 +3,7 @@
 //! Every seed draws its own rates, and many of them are zero ("swarm testing", Groce et al. 2012): a run in which everything goes
 //! wrong a little reaches other states than one in which a single thing goes wrong all the time.
 
-use quorate_core::bucket::{BucketProperties, BucketTable};
+use quorate_core::bucket::{BucketProperties, BucketTable, Durability};
 use quorate_core::engine::Limits;
 use quorate_core::key::Key;
 use quorate_ring::{Member, NodeId, NodeIndex, Ring, RingVersion};
@@ -83,6 +83,9 @@ pub struct ClientPlan {
     /// Whether it gives what it has seen with each request, and so never sees less.
     #[serde(default)]
     pub is_session: bool,
+    /// Whether its request ids say from the first try on that a write may be sent again, as those of an `Idempotency-Key` do.
+    #[serde(default)]
+    pub has_keys: bool,
 }
 
 /// What nodes do of their own accord.
@@ -275,6 +278,11 @@ impl Options {
     /// The properties of a key's bucket.
     pub fn properties(&self, key: usize) -> &BucketProperties {
         &self.buckets[usize::from(self.keys[key].bucket)].properties
+    }
+
+    /// Whether writes of this key may be acknowledged before they are on disk.
+    pub(crate) fn is_relaxed(&self, key: usize) -> bool {
+        self.properties(key).durability == Durability::Relaxed
     }
 
     /// Bounds, as the engine wants them.

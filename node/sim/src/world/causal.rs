@@ -2,25 +2,36 @@
 //!
 //! The history of a dot is the set of dots that its write's context named, written out one by one. Then a record is right if none of its siblings is
 //! in the history of a dot that it knows, and every dot that it knows and does not hold is in the history of another one; or was a
-//! tombstone, or a copy of a write that it knows otherwise. This is held against each record on its way to a disk, as long as it knows
+//! tombstone, or a copy of a write that it knows otherwise, or had surely expired. This is held against each record on its way to a disk, as long as it knows
 //! few dots: an error of the merge shows in the first record that has it, not in what is left after three hundred operations.
 
 use super::log::unseal;
-use super::truth::Identity;
+use super::truth::{Identity, identity};
 use bytes::Bytes;
 use quorate_core::context::Context;
 use quorate_core::dot::Dot;
-use quorate_core::record::Record;
+use quorate_core::record::{Record, Sibling};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Dots that a record may know to be checked in this way.
 const DOTS_MAX: u64 = 24;
 
+/// So long after its time a value has expired by every node's clock, as the core sees it.
+const SURELY_MS: u64 = 60_000;
+
 /// What is known of a dot.
 struct Known {
     made: Identity,
     tombstone: bool,
+    expires_ms: u64,
     history: BTreeSet<Dot>,
+}
+
+impl Known {
+    /// A write replaces what has surely expired, as it replaces deletes, though its client has not seen it.
+    fn has_expired(&self, wall_ms: u64) -> bool {
+        self.expires_ms > 0 && self.expires_ms.saturating_add(SURELY_MS) <= wall_ms
+    }
 }
 
 /// Everything minted so far.
@@ -31,23 +42,25 @@ pub(super) struct Causal {
 
 impl Causal {
     /// A dot is seen for the first time, made by a write with this context.
-    pub(super) fn mint(&mut self, key: usize, dot: Dot, made: Identity, tombstone: bool, sealed: Option<&Bytes>) {
+    pub(super) fn mint(&mut self, key: usize, sibling: &Sibling, sealed: Option<&Bytes>) {
         let history = sealed
             .and_then(|sealed| unseal(sealed))
             .and_then(|seen| written_out(&seen.context))
             .unwrap_or_default();
         self.dots.insert(
-            (key, dot),
+            (key, sibling.dot),
             Known {
-                made,
-                tombstone,
+                made: identity(sibling),
+                tombstone: sibling.content.is_tombstone(),
+                expires_ms: sibling.expires_ms,
                 history,
             },
         );
     }
 
-    /// What is wrong with a record, if anything. `replaces`: blind writes of its bucket take away what they find.
-    pub(super) fn judge(&self, key: usize, record: &Record, replaces: bool) -> Option<String> {
+    /// What is wrong with a record, if anything. `replaces`: blind writes of its bucket take away what they find. `wall_ms`: the latest time by any
+    /// node's clock.
+    pub(super) fn judge(&self, key: usize, record: &Record, replaces: bool, wall_ms: u64) -> Option<String> {
         let all = written_out(record.context())?;
         let known = |dot: &Dot| self.dots.get(&(key, *dot));
         let overwritten: BTreeSet<Dot> = all
@@ -75,7 +88,9 @@ impl Causal {
             .filter_map(known)
             .for_each(|k| *copies.entry(k.made).or_default() += 1);
         let missing = all.iter().find(|dot| {
-            let excused = |k: &Known| k.tombstone || copies.get(&k.made).is_some_and(|&count| count > 1);
+            let excused = |k: &Known| {
+                k.tombstone || k.has_expired(wall_ms) || copies.get(&k.made).is_some_and(|&count| count > 1)
+            };
             !live.contains(dot) && !overwritten.contains(dot) && !known(dot).is_some_and(excused)
         })?;
         Some(format!(
@@ -106,7 +121,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use quorate_core::dot::Actor;
-    use quorate_core::record::{Content, Sibling};
+    use quorate_core::record::Content;
     use quorate_core::request::{RequestId, Value};
     use quorate_core::seen::Seen;
 
@@ -120,7 +135,7 @@ mod tests {
     }
 
     fn id(unique: u64) -> RequestId {
-        RequestId { stamp_ms: 0, unique }
+        RequestId::new(0, unique)
     }
 
     fn value() -> Content {
@@ -130,29 +145,30 @@ mod tests {
         })
     }
 
+    fn sibling(dot: Dot, unique: u64, content: Content) -> Sibling {
+        Sibling {
+            dot,
+            request: id(unique),
+            basis: 0,
+            content,
+            expires_ms: 0,
+        }
+    }
+
     /// Writes under a dot, with what was seen before.
     fn write(record: &mut Record, seen: &[Dot], dot: Dot, unique: u64) {
         let seen = Seen {
             context: seen.iter().copied().collect(),
             ..Seen::default()
         };
-        record.write(
-            &seen,
-            Sibling {
-                dot,
-                request: id(unique),
-                basis: 0,
-                content: value(),
-                expires_ms: 0,
-            },
-        );
+        record.write(&seen, sibling(dot, unique, value()));
     }
 
     /// Dots 1, and 2 that replaced it.
     fn causal() -> Causal {
         let mut causal = Causal::default();
-        causal.mint(KEY, dot(1), (1, 0), false, None);
-        causal.mint(KEY, dot(2), (2, 0), false, None);
+        causal.mint(KEY, &sibling(dot(1), 1, value()), None);
+        causal.mint(KEY, &sibling(dot(2), 2, value()), None);
         causal.dots.get_mut(&(KEY, dot(2))).unwrap().history.insert(dot(1));
         causal
     }
@@ -161,9 +177,9 @@ mod tests {
     fn a_replaced_sibling_that_is_live_again_is_found() {
         let mut record = Record::default();
         write(&mut record, &[], dot(1), 1);
-        assert_eq!(causal().judge(KEY, &record, false), None);
+        assert_eq!(causal().judge(KEY, &record, false, 0), None);
         write(&mut record, &[], dot(2), 2);
-        assert!(causal().judge(KEY, &record, false).unwrap().contains("is live"));
+        assert!(causal().judge(KEY, &record, false, 0).unwrap().contains("is live"));
     }
 
     #[test]
@@ -171,22 +187,44 @@ mod tests {
         let mut causal = causal();
         let mut record = Record::default();
         write(&mut record, &[dot(1)], dot(2), 2);
-        assert_eq!(causal.judge(KEY, &record, false), None);
-        causal.mint(KEY, dot(3), (3, 0), false, None);
-        causal.mint(KEY, dot(4), (4, 0), false, None);
+        assert_eq!(causal.judge(KEY, &record, false, 0), None);
+        causal.mint(KEY, &sibling(dot(3), 3, value()), None);
+        causal.mint(KEY, &sibling(dot(4), 4, value()), None);
         write(&mut record, &[dot(3)], dot(4), 4);
-        assert!(causal.judge(KEY, &record, false).unwrap().contains("neither"));
-        assert_eq!(causal.judge(KEY, &record, true), None);
+        assert!(causal.judge(KEY, &record, false, 0).unwrap().contains("neither"));
+        assert_eq!(causal.judge(KEY, &record, true, 0), None);
     }
 
     #[test]
     fn a_copy_of_a_write_and_a_tombstone_may_vanish() {
         let mut causal = causal();
         let mut record = Record::default();
-        causal.mint(KEY, dot(3), (3, 0), true, None);
-        causal.mint(KEY, dot(4), (4, 0), false, None);
-        causal.mint(KEY, dot(5), (4, 0), false, None);
+        causal.mint(KEY, &sibling(dot(3), 3, Content::Tombstone), None);
+        causal.mint(KEY, &sibling(dot(4), 4, value()), None);
+        causal.mint(KEY, &sibling(dot(5), 4, value()), None);
         write(&mut record, &[dot(3), dot(4)], dot(5), 4);
-        assert_eq!(causal.judge(KEY, &record, false), None);
+        assert_eq!(causal.judge(KEY, &record, false, 0), None);
+    }
+
+    #[test]
+    fn what_has_surely_expired_may_vanish() {
+        let mut causal = causal();
+        let mut record = Record::default();
+        let expiring = Sibling {
+            expires_ms: 1_000,
+            ..sibling(dot(3), 3, value())
+        };
+        causal.mint(KEY, &expiring, None);
+        causal.mint(KEY, &sibling(dot(4), 4, value()), None);
+        // A write that has seen nothing covers it all the same.
+        record.write(
+            &Seen {
+                context: [dot(3)].into_iter().collect(),
+                ..Seen::default()
+            },
+            sibling(dot(4), 4, value()),
+        );
+        assert!(causal.judge(KEY, &record, false, 60_999).is_some());
+        assert_eq!(causal.judge(KEY, &record, false, 61_000), None);
     }
 }

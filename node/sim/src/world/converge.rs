@@ -16,6 +16,8 @@ use quorate_storage::Column;
 
 /// Virtual time within which replicas must be equal.
 const PATIENCE_MS: u64 = 180_000;
+/// Between the looks of nodes with a damaged file whether they may start over, for each node.
+const TURN_US: u64 = 15_000_000;
 /// Requests that were under way are over by then, and everybody has noticed which connections are dead.
 const FIRST_LOOK_US: u64 = 6_000_000;
 /// Times that settling may go on behind equal replicas.
@@ -31,7 +33,7 @@ impl World {
             return self.run_until(settled);
         }
         let began = self.now;
-        let end = began + micros(PATIENCE_MS);
+        let end = began + micros(PATIENCE_MS) + self.turns_us();
         let mut next = began + FIRST_LOOK_US;
         loop {
             self.run_until(next);
@@ -47,6 +49,12 @@ impl World {
         self.note(|| format!("converged after {} ms", took / 1000));
         self.probes.hit(Probe::Converged);
         self.stay_converged();
+    }
+
+    /// What it takes until every node with a damaged file has had its turn to start over, twice.
+    fn turns_us(&self) -> u64 {
+        let damaged = self.nodes.iter().filter(|node| node.is_damaged).count() as u64;
+        2 * damaged * self.nodes.len() as u64 * TURN_US
     }
 
     /// Nothing more is repaired, and everything stays as it is. Contexts may still be trimmed for a while: then it is looked at again.
@@ -122,6 +130,9 @@ impl World {
         let node = &self.nodes[at];
         if !node.is_running() || node.has_amnesia {
             return Some(format!("node {at} is not ready"));
+        }
+        if node.is_damaged {
+            return Some(format!("a file is damaged on node {at}"));
         }
         if node.disk.rows(Column::Record).iter().any(|row| row.payload.is_err()) {
             return Some(format!("a record has rotted on node {at}"));

@@ -6,9 +6,10 @@
 
 use super::shell::{Found, Read};
 use bytes::Bytes;
-use quorate_core::engine::{Boot, LoadFailed, Scan, ScanPage, ScanRows, StoreTicket};
+use quorate_core::engine::{Boot, LoadFailed, Scan, ScanPage, StoreTicket};
 use quorate_core::place::{Place, RowName, Shelf};
 use quorate_storage::{Batch, Column, MemSnapshot, MemStorage, ScanLimit, ScanRow, Storage, StorageError, SyncPoint};
+use std::ops::RangeInclusive;
 
 /// What a load found.
 pub(crate) type LoadResult = Result<Option<Bytes>, LoadFailed>;
@@ -96,19 +97,7 @@ impl Disk {
         if fail || self.unreadable > 0 {
             return Err(LoadFailed::Unreadable);
         }
-        let (shelf, tokens) = match &what.rows {
-            ScanRows::Records(tokens) => (Shelf::Record, tokens.clone()),
-            ScanRows::Settle(tokens) => (Shelf::Settle, tokens.clone()),
-            ScanRows::Hints(target) => {
-                let token = Place::hints_token(*target);
-                (Shelf::Hint, token..=token)
-            }
-        };
-        let after = what.after.as_ref().map(|key| match &what.rows {
-            ScanRows::Records(_) => Place::Record(key.clone()).row(),
-            ScanRows::Settle(_) => Place::Settle(key.clone()).row(),
-            ScanRows::Hints(target) => Place::Hint(*target, key.clone()).row(),
-        });
+        let (shelf, tokens, after) = what.bounds();
         let after = after.as_ref().map(|row| (row.token, &row.key[..]));
         let limit = ScanLimit {
             rows: what.rows_max,
@@ -238,9 +227,20 @@ impl Disk {
         self.store.rot(column, row.token, &row.key, bit);
     }
 
+    /// A file is damaged under these rows.
+    pub(crate) fn damage(&mut self, column: Column, tokens: RangeInclusive<u64>) {
+        self.store.damage_block(column, tokens);
+    }
+
     /// All rows of a column.
     pub(crate) fn rows(&self, column: Column) -> Vec<ScanRow> {
-        self.store.rows(column)
+        let mut rows = self.store.rows(column);
+        for row in rows.iter_mut().filter(|row| row.payload.is_ok()) {
+            if let Err(damaged @ StorageError::Damaged { .. }) = self.store.get_row(column, row.token, &row.key) {
+                row.payload = Err(damaged);
+            }
+        }
+        rows
     }
 }
 

@@ -7,7 +7,7 @@ use super::{World, micros};
 use crate::plan::{FaultKind, Rotten, node_of};
 use crate::probes::Probe;
 use quorate_core::place::{Place, Shelf};
-use quorate_storage::Column;
+use quorate_storage::{Column, ScanRow};
 
 impl World {
     pub(super) fn begin_fault(&mut self, index: usize) {
@@ -34,6 +34,7 @@ impl World {
             &FaultKind::RollBack { node, starts, down_ms } => self.roll_back(node.into(), starts.into(), down_ms),
             &FaultKind::Leave { node } => self.leave(node.into()),
             &FaultKind::Rot { node, what, row, bit } => self.rot(node.into(), what, row.into(), bit.into()),
+            &FaultKind::Damage { node, what, row, more } => self.damage(node.into(), what, row.into(), more.into()),
             &FaultKind::SyncFails { node } => self.nodes[usize::from(node)].disk.sync_fails = true,
             &FaultKind::Slow { node, by_ms, for_ms } => {
                 self.probes.hit(Probe::SlowNode);
@@ -124,7 +125,7 @@ impl World {
         self.note(|| format!("the disk of node {at} is emptied"));
         let node = &mut self.nodes[at];
         node.disk.wipe();
-        node.has_amnesia = true;
+        (node.has_amnesia, node.is_damaged, node.is_replaced) = (true, false, false);
         // What it makes now may be taken for an older copy until its peers have met it.
         node.is_rolled_back = true;
         node.is_put_back = false;
@@ -143,7 +144,7 @@ impl World {
             let node = &mut self.nodes[at];
             node.disk.roll_back(starts);
             node.is_rolled_back = true;
-            node.is_put_back = true;
+            (node.is_put_back, node.is_damaged) = (true, false);
             self.truth.reload(&self.keys, at, &self.nodes[at].disk);
             self.nodes[at].has_amnesia |= before != self.truth.rows(at).synced_rows();
         }
@@ -206,6 +207,44 @@ impl World {
         }
     }
 
+    /// A file is damaged under some rows of a node.
+    fn damage(&mut self, at: usize, what: Rotten, number: usize, more: usize) {
+        let (column, shelf) = match what {
+            Rotten::Hint => (Column::Hint, Shelf::Hint),
+            Rotten::Record | Rotten::Leaf => (Column::Record, Shelf::Record),
+        };
+        let found = self.nodes[at].disk.rows(column);
+        let Some(first) = found.get(number % found.len().max(1)).map(|row| row.token) else {
+            return;
+        };
+        let last = found
+            .iter()
+            .map(|row| row.token)
+            .filter(|token| *token >= first)
+            .nth(more);
+        let tokens = first..=last.unwrap_or(first);
+        let key_of = |row: &ScanRow| Place::key_in(shelf, &row.key).and_then(|key| self.keys.get(&key).copied());
+        let row_of = |row: &ScanRow| match shelf {
+            Shelf::Hint => Some(Row::Hint(node_of(target_of(row.token, &row.key)), key_of(row)?)),
+            _ => Some(Row::Record(key_of(row)?)),
+        };
+        let hit = found.iter().filter(|row| tokens.contains(&row.token));
+        let hit: Vec<Row> = hit.filter_map(row_of).collect();
+        if self.nodes[at].is_put_back || !hit.iter().all(|&row| self.may_lose(at, Some(row))) {
+            return;
+        }
+        self.note(|| format!("a file is damaged under {hit:?} on node {at}"));
+        self.probes.hit(Probe::Damaged);
+        self.nodes[at].disk.damage(column, tokens);
+        self.nodes[at].is_damaged = true;
+        for row in hit {
+            self.truth.lose(at, row);
+            if let Row::Record(key) = row {
+                self.nodes[at].rotten.insert(key);
+            }
+        }
+    }
+
     /// Whether a node may lose all that is on its disk.
     fn may_lose_all(&self, at: usize) -> bool {
         self.may_lose(at, None)
@@ -217,7 +256,8 @@ impl World {
         let mut others = self.nodes.iter().enumerate().filter(|&(node, _)| node != at);
         let is_hurt = |node: &Node| {
             let rotten = row.map_or(!node.rotten.is_empty(), |row| node.rotten.contains(&row.key()));
-            node.has_amnesia || node.has_left || rotten
+            // What damage has taken a node knows, and asks for everywhere.
+            node.has_amnesia || node.has_left || (rotten && !node.is_damaged)
         };
         !others.any(|(_, node)| is_hurt(node)) && !self.truth.holds_last_copy(&self.history, self.now, at, row)
     }

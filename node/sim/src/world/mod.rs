@@ -28,9 +28,9 @@ mod shell;
 pub(crate) mod truth;
 
 use crate::check::{Facts, State};
-use crate::history::History;
+use crate::history::{Fate, History};
 use crate::plan::{DiskRates, NetworkRates, Plan};
-use crate::probes::Probes;
+use crate::probes::{Probe, Probes};
 use crate::rng::{Purpose, Stream};
 use crate::violation::{Promise, Violation};
 use bytes::BytesMut;
@@ -45,9 +45,9 @@ use quorate_core::record::Record;
 use quorate_core::seal::{ContextKey, ContextKeys};
 use quorate_ring::Ring;
 use requests::Pending;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use truth::Truth;
+use truth::{Identity, Truth, identity};
 use twox_hash::XxHash3_64;
 
 /// How a run is to be observed.
@@ -286,6 +286,7 @@ impl World {
             at: self.now,
             finals: (0..self.key_names.len()).map(|key| self.truth.merged(key)).collect(),
             judged: self.history.writes.len(),
+            resent: self.truth.resent(),
         }
     }
 
@@ -295,6 +296,7 @@ impl World {
         let settled = (0..self.key_names.len())
             .map(|key| self.truth.was_settled(key))
             .collect();
+        self.count_cut(first);
         let mut facts = Facts {
             options: &self.plan.options,
             history: &self.history,
@@ -302,6 +304,8 @@ impl World {
             converged_at: first.at,
             settled,
             stored: &self.truth.stored,
+            cut: &self.truth.cut,
+            cut_keys: &self.truth.cut_keys,
         };
         self.violations.extend(crate::check::all(&facts));
         facts.state = last;
@@ -313,6 +317,17 @@ impl World {
             trace: self.trace.0,
             events: self.events,
             log: self.log.unwrap_or_default(),
+        }
+    }
+
+    /// Counts writes that were acknowledged before they were on disk, and are nowhere since a power cut.
+    fn count_cut(&mut self, state: &State) {
+        let siblings = state.finals.iter().flat_map(Record::siblings);
+        let live: BTreeSet<Identity> = siblings.map(identity).collect();
+        for write in &self.history.writes {
+            let made = (write.request.unique, write.payload);
+            let is_lost = write.fate() == Fate::Acked && self.truth.cut.contains(&made) && !live.contains(&made);
+            self.probes.hit_if(is_lost, Probe::RelaxedLost);
         }
     }
 

@@ -52,6 +52,10 @@ pub(super) struct Node {
     pub(super) is_put_back: bool,
     /// Its process began with a directory from which something is missing.
     pub(super) is_new: bool,
+    /// Its data were set aside, and the disk began anew.
+    pub(super) is_replaced: bool,
+    /// A file of its disk is damaged.
+    pub(super) is_damaged: bool,
     /// Keys whose records have rotted on its disk and were not written again since.
     pub(super) rotten: BTreeSet<usize>,
 }
@@ -108,6 +112,7 @@ impl World {
             limits: self.limits.clone(),
             wall_ms: wall_ms as u64,
             boot,
+            is_replaced: node.is_replaced && boot.is_new,
         };
         let mut engine = Engine::new(config);
         for (place, note) in node.disk.notes() {
@@ -123,10 +128,12 @@ impl World {
             }
         }
         for leaf in node.disk.rows(Column::Leaf) {
-            if let (Ok(sum), Some(&n)) = (leaf.payload, leaf.key.first())
-                && let Ok(sum) = <[u8; 8]>::try_from(&sum[..])
-            {
-                engine.restore_leaf(leaf.token, n, u64::from_le_bytes(sum));
+            match (leaf.payload, leaf.key.first()) {
+                (Ok(sum), Some(&n)) if sum.len() == 8 => {
+                    let sum = sum[..].try_into().expect("eight bytes");
+                    engine.restore_leaf(leaf.token, n, u64::from_le_bytes(sum));
+                }
+                _ => engine.restore_suspect(leaf.token),
             }
         }
         node.engine = Some(engine);
@@ -160,7 +167,9 @@ impl World {
         }
         self.probes.hit_if(lost > 0, Probe::CrashLostTail);
         self.note(|| format!("node {at} crashes, {lost} stores lost"));
-        self.truth.reload(&self.keys, at, &self.nodes[at].disk);
+        let options = &self.plan.options;
+        self.truth
+            .crashed(&self.keys, at, &self.nodes[at].disk, |key| options.is_relaxed(key));
         self.drop_connections(at);
     }
 

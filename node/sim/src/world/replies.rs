@@ -71,6 +71,15 @@ impl World {
         let (owners, all) = self.truth.synced_nodes(pending.key, dot);
         let least = need.owners.min(need.durable);
         let lost = self.plan.options.forgets || self.plan.options.loses;
+        // What need not be on disk yet is stored all the same, unless power was cut since.
+        let made = (write.request.unique, write.payload);
+        let (here, stored) = self.truth.applied_nodes(pending.key, dot);
+        let is_cut = self.truth.cut.contains(&made);
+        if (here < need.owners.into() || stored < need.all.into()) && !lost && !is_cut {
+            self.violated(Promise::P12, || {
+                format!("request {handle} was acknowledged with {need:?}, and {here} owners and {stored} nodes in all have stored it")
+            });
+        }
         if (owners < usize::from(least) || all < usize::from(need.durable)) && !lost {
             self.violated(Promise::P12, || {
                 format!("request {handle} was acknowledged with {need:?}, and {owners} owners and {all} nodes in all have synced it")
@@ -214,6 +223,8 @@ impl World {
         let counts = (primaries.len() + fallbacks.len(), primaries.len(), durable);
         let enough = counts.0 >= need.all.into() && counts.1 >= need.owners.into() && counts.2 >= need.durable.into();
         self.probes.hit_if(!fallbacks.is_empty(), Probe::FallbackCounted);
+        let is_early = replicas.iter().any(|r| r.state == Accepted);
+        self.probes.hit_if(is_early, Probe::RelaxedAck);
         if !enough || !named_well {
             self.violated(Promise::P12, || {
                 format!("request {handle} succeeded by owners {primaries:?} and fallbacks {fallbacks:?}, {durable} durable, and needed {need:?}")

@@ -62,11 +62,10 @@ impl World {
     }
 
     pub(super) fn new_request(&mut self, client: usize) -> RequestId {
-        let clock = WALL_MS + (self.now / 1000) as i64 + self.plan.options.clients[client].skew_ms;
-        RequestId {
-            stamp_ms: clock as u64,
-            unique: self.client_rng.next(),
-        }
+        let plan = &self.plan.options.clients[client];
+        let clock = WALL_MS + (self.now / 1000) as i64 + plan.skew_ms;
+        let request = RequestId::new(clock as u64, self.client_rng.next());
+        if plan.has_keys { request.again() } else { request }
     }
 
     /// Notes a write in the history. It is sent by [`World::send_write`].

@@ -3,7 +3,7 @@
 
 use super::disk::Disk;
 use super::event::NodeNo;
-use super::truth::record_in;
+use super::truth::{Identity, record_in};
 use crate::plan::node_of;
 use quorate_core::context::Context;
 use quorate_core::engine::StoreTicket;
@@ -12,7 +12,7 @@ use quorate_core::place::{Place, Shelf};
 use quorate_core::record::Record;
 use quorate_ring::NodeId;
 use quorate_storage::Column;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 /// Which record it is.
@@ -61,6 +61,8 @@ pub(crate) struct NodeRows {
     unsynced: VecDeque<(StoreTicket, Change)>,
     /// All that this node ever knew durably of the keys that it owns.
     ever: BTreeMap<usize, Context>,
+    /// Overwritten writes that it ever knew durably under an id that says that they were sent again.
+    resent: BTreeSet<Identity>,
 }
 
 impl NodeRows {
@@ -103,6 +105,19 @@ impl NodeRows {
         self.ever.get(&key)
     }
 
+    /// The records of its keys that are not synced, newest or not.
+    pub(crate) fn unsynced(&self) -> impl Iterator<Item = (usize, Rc<Record>)> {
+        self.unsynced.iter().filter_map(|(_, change)| match change.row {
+            Row::Record(key) => Some((key, change.record.clone()?)),
+            Row::Hint(..) => None,
+        })
+    }
+
+    /// The overwritten writes that it ever remembered durably as sent again.
+    pub(crate) fn resent(&self) -> &BTreeSet<Identity> {
+        &self.resent
+    }
+
     /// A change is visible. Returns what was there.
     pub(crate) fn change(&mut self, ticket: StoreTicket, change: Change) -> Option<Rc<Record>> {
         let before = match &change.record {
@@ -127,7 +142,11 @@ impl NodeRows {
     pub(crate) fn sync(&mut self, upto: StoreTicket) {
         let done = self.unsynced.partition_point(|(ticket, _)| *ticket <= upto);
         let NodeRows {
-            synced, unsynced, ever, ..
+            synced,
+            unsynced,
+            ever,
+            resent,
+            ..
         } = self;
         for (_, Change { row, record, .. }) in unsynced.drain(..done) {
             match record {
@@ -135,6 +154,8 @@ impl NodeRows {
                     if let Row::Record(key) = row {
                         ever.entry(key).or_default().join(record.context());
                     }
+                    let gone = record.overwritten().iter().filter(|o| o.request.is_again());
+                    resent.extend(gone.map(|o| (o.request.unique, o.payload)));
                     synced.insert(row, record);
                 }
                 None => {

@@ -8,6 +8,7 @@
 
 use super::disk::{LoadResult, ScanResult};
 use super::event::{Event, NodeNo};
+use super::node::WALL_MS;
 use super::rows::{Change, Row};
 use super::{World, micros};
 use crate::probes::Probe;
@@ -140,14 +141,25 @@ impl World {
     /// The process ends, its data is set aside, and it starts again with nothing.
     fn set_aside(&mut self, at: NodeNo, reason: &str) {
         self.note(|| format!("node {at} sets its data aside: {reason}"));
-        self.probes.hit(Probe::RollbackRecognised);
-        if !self.nodes[at].is_rolled_back {
+        let node = &self.nodes[at];
+        let (is_damaged, is_rolled_back) = (node.is_damaged, node.is_rolled_back);
+        self.probes.hit(match is_damaged {
+            true => Probe::StartedOver,
+            false => Probe::RollbackRecognised,
+        });
+        if is_damaged && self.truth.holds_last_copy(&self.history, self.now, at, None) {
+            self.violated(Promise::P1, || {
+                format!("node {at} starts over, and no other node holds all that it has: {reason}")
+            });
+        }
+        if !is_damaged && !is_rolled_back {
             self.violated(Promise::P1, || {
                 format!("node {at} takes its disk for an older copy, and it is none: {reason}")
             });
         }
         self.crash(at, 1000);
         self.empty(at);
+        self.nodes[at].is_replaced = true;
         self.start_later(at, micros(20));
     }
 
@@ -157,7 +169,8 @@ impl World {
         self.nodes[at].disk.stage(place, payload);
         burst.tickets.push(ticket);
         if let Some(row) = Row::at(place, &self.keys) {
-            if let Some((change, mints)) = self.truth.see(&self.history, at, row, payload) {
+            let wall_ms = WALL_MS as u64 + (self.now + self.plan.options.skew_us()) / 1000;
+            if let Some((change, mints)) = self.truth.see((&self.history, wall_ms), at, row, payload) {
                 let is_hint = matches!(row, Row::Hint(..)) && payload.is_some();
                 self.probes.hit_if(is_hint, Probe::HintStored);
                 self.probes.hit_if(is_hint && mints, Probe::FallbackCoordinated);
@@ -197,6 +210,11 @@ impl World {
                 self.truth.stored(self.now, at, ticket, change);
             }
             self.take_truths();
+            let relaxes = self.relaxes();
+            let node = &mut self.nodes[at];
+            if let Some(engine) = node.engine.as_mut().filter(|_| relaxes) {
+                engine.handle(Instant(self.now + node.origin), Input::Applied(newest));
+            }
         } else {
             self.probes.hit_if(burst.mints, Probe::StoreFailedAfterMint);
             self.note(|| format!("node {at} cannot store {tickets:?}"));
@@ -361,9 +379,16 @@ impl World {
         if keeps {
             self.keep_batch(at, burst);
         }
-        self.crash(at, if keeps { 1000 } else { 0 });
+        // In which case a process that is killed leaves what it had stored before, though it is not synced. Only relaxed durability could tell.
+        let is_killed = keeps || (self.relaxes() && self.disk.chance(500));
+        self.crash(at, if is_killed { 1000 } else { 0 });
         self.start_later(at, micros(down_ms.into()));
         true
+    }
+
+    /// Whether any bucket is of relaxed durability.
+    fn relaxes(&self) -> bool {
+        (0..self.key_names.len()).any(|key| self.plan.options.is_relaxed(key))
     }
 
     /// Applies what is left of a burst's batch, and nothing else of the burst.

@@ -42,6 +42,9 @@ pub(crate) struct Truth {
     pub(crate) last_reaped: Option<(NodeNo, u64)>,
     /// Writes seen on some disk.
     pub(crate) stored: BTreeSet<Identity>,
+    /// Those of relaxed durability that a power cut took from some disk, and their keys.
+    pub(crate) cut: BTreeSet<Identity>,
+    pub(crate) cut_keys: BTreeSet<usize>,
     /// Keys that a node has lost something of.
     lost: BTreeSet<(NodeNo, usize)>,
     forgotten: BTreeSet<(NodeNo, usize)>,
@@ -86,6 +89,8 @@ impl Truth {
             settled: BTreeSet::new(),
             last_reaped: None,
             stored: BTreeSet::new(),
+            cut: BTreeSet::new(),
+            cut_keys: BTreeSet::new(),
             lost: BTreeSet::new(),
             forgotten: BTreeSet::new(),
             violations: Vec::new(),
@@ -93,10 +98,10 @@ impl Truth {
         }
     }
 
-    /// A store is to be carried out. Returns the record that is in it, and whether that holds a dot that was never seen.
+    /// A store is to be carried out; `wall_ms` is the latest time by any node's clock. Returns the record that is in it, and whether that holds a dot that was never seen.
     pub(crate) fn see(
         &mut self,
-        history: &History,
+        (history, wall_ms): (&History, u64),
         at: NodeNo,
         row: Row,
         payload: Option<&Bytes>,
@@ -145,7 +150,7 @@ impl Truth {
             .get(row)
             .is_some_and(|before| !record.context().covers(before.context()));
         let may_miss = self.replaces[key] || self.settled.contains(&key) || shrinks;
-        if let Some(wrong) = self.causal.judge(key, &record, may_miss) {
+        if let Some(wrong) = self.causal.judge(key, &record, may_miss, wall_ms) {
             self.broken(
                 Promise::P2,
                 format!("node {at} stores a wrong record under {row:?}: {wrong}"),
@@ -205,6 +210,8 @@ impl Truth {
                 self.check_settled(now, (at, key), before.context(), after);
             }
             Row::Hint(target, key) if after.is_empty() => self.check_went_home(at, (target, key), &before),
+            // One that is home may go in the same batch in which the next one for that owner comes.
+            Row::Hint(target, key) if self.is_home((target, key), &before) => {}
             Row::Hint(..) => self.broken(
                 Promise::P6,
                 format!(
@@ -256,10 +263,16 @@ impl Truth {
         }
     }
 
+    /// Whether an owner has ever durably known all of a hint.
+    fn is_home(&self, (target, key): (NodeNo, usize), hint: &Record) -> bool {
+        let home = self.nodes[target].ever(key);
+        home.is_some_and(|home| home.covers(hint.context()))
+    }
+
     /// P10: a hint goes only when its owner has merged it durably.
     fn check_went_home(&mut self, at: NodeNo, (target, key): (NodeNo, usize), hint: &Record) {
-        let home = self.nodes[target].ever(key);
-        if home.is_none_or(|home| !home.covers(hint.context())) {
+        if !self.is_home((target, key), hint) {
+            let home = self.nodes[target].ever(key);
             return self.broken(
                 Promise::P10,
                 format!(
@@ -292,6 +305,19 @@ impl Truth {
         counts
     }
 
+    /// On how many nodes' disks a record of the key that knows this dot is, synced or not: of its owners, and of all nodes, hints included.
+    pub(crate) fn applied_nodes(&self, key: usize, dot: Dot) -> (usize, usize) {
+        let mut counts = (0, 0);
+        for (at, rows) in self.nodes.iter().enumerate() {
+            let knows = |record: &Rc<Record>| record.context().contains(dot);
+            let owns = self.owners[key].contains(&at) && rows.get(Row::Record(key)).is_some_and(knows);
+            let keeps = || rows.iter().any(|(row, record)| row.key() == key && knows(record));
+            counts.0 += usize::from(owns);
+            counts.1 += usize::from(owns || keeps());
+        }
+        counts
+    }
+
     /// Notes a sibling's dot. Returns whether it was never seen before.
     fn note_dot(&mut self, history: &History, key: usize, sibling: &Sibling) -> bool {
         let made = identity(sibling);
@@ -306,9 +332,34 @@ impl Truth {
                     Operation::Put { context, .. } | Operation::Delete { context, .. } => context.as_ref(),
                     Operation::Get { .. } => None,
                 });
-        self.causal
-            .mint(key, sibling.dot, made, sibling.content.is_tombstone(), sealed);
+        self.causal.mint(key, sibling, sealed);
         true
+    }
+
+    /// A node's process has ended, and of what its disk had not synced not all may be left. Of keys that are `relaxed` that may have been acknowledged.
+    pub(crate) fn crashed(
+        &mut self,
+        keys: &BTreeMap<Key, usize>,
+        at: NodeNo,
+        disk: &Disk,
+        relaxed: impl Fn(usize) -> bool,
+    ) {
+        let unsynced: Vec<_> = self.nodes[at].unsynced().filter(|&(key, _)| relaxed(key)).collect();
+        self.reload(keys, at, disk);
+        for (key, record) in unsynced {
+            let left = self.nodes[at].get(Row::Record(key));
+            let is_left = |dot| left.is_some_and(|left| left.context().contains(dot));
+            let gone: Vec<_> = record
+                .siblings()
+                .iter()
+                .filter(|s| !is_left(s.dot))
+                .map(identity)
+                .collect();
+            if !gone.is_empty() {
+                self.cut_keys.insert(key);
+                self.cut.extend(gone);
+            }
+        }
     }
 
     /// A node's disk has changed behind its back: a crash, a wipe.
@@ -387,6 +438,11 @@ impl Truth {
 
     pub(crate) fn owners(&self, key: usize) -> &[NodeNo] {
         &self.owners[key]
+    }
+
+    /// Overwritten writes that some node remembered durably as sent again.
+    pub(crate) fn resent(&self) -> BTreeSet<Identity> {
+        self.nodes.iter().flat_map(NodeRows::resent).copied().collect()
     }
 
     /// Whether anything that was known of this key was ever dropped because it was settled.

@@ -10,7 +10,7 @@ mod writes;
 use super::connection::drive;
 use super::{GatewayOptions, GatewayState, Surface};
 use crate::handle::{Command, NodeHandle, NodeStatus, StorageStatus};
-use crate::healing::HealingStatus;
+use crate::healing::{ExchangeStatus, HealingStatus};
 use crate::metrics::Metrics;
 use bytes::Bytes;
 use quorate_core::request::{
@@ -104,13 +104,20 @@ fn node_status() -> NodeStatus {
         ring_version: 1,
         ring_digest: "d".to_string(),
         default_n: 3,
+        default_fallbacks: true,
         peers: Vec::new(),
         operations: 0,
         slots: 0,
         storage: StorageStatus::default(),
         syncs: 0,
         clients: 0,
-        healing: HealingStatus::default(),
+        healing: HealingStatus {
+            exchange: ExchangeStatus {
+                enabled: true,
+                ..ExchangeStatus::default()
+            },
+            ..HealingStatus::default()
+        },
         counters: Default::default(),
     }
 }

@@ -143,6 +143,10 @@ async fn hints_and_repair_are_told_and_a_post_begins_a_repair() {
             "{method}"
         );
     }
+    let mut off = node_status();
+    off.healing.exchange.enabled = false;
+    assert!(super::super::admin::repair_answer(off.clone(), false).is_ok());
+    assert!(super::super::admin::repair_answer(off, true).is_err());
     let refused = admin(&world, "DELETE /v1/cluster/repair").await;
     assert_eq!(
         (refused.status, refused.header("allow")),

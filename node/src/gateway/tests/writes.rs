@@ -33,6 +33,7 @@ async fn a_put_is_204_with_the_writers_context_and_its_acks() {
         (false, Some(2), Some(1), false)
     );
     assert_eq!(request.unique, twox_hash::XxHash3_64::oneshot(b"k1"));
+    assert!(request.is_again(), "a client that gives a key may send the write again");
 }
 
 #[tokio::test]

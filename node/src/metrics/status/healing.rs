@@ -35,7 +35,14 @@ fn hints(encoder: &mut DescriptorEncoder<'_>, status: &NodeStatus) -> fmt::Resul
     per_peer(encoder, "hints", help, Some(&Unit::Bytes), bytes.into_iter())?;
     let oldest = rows(|hints| hints.oldest_seconds as f64);
     let help = "Age of the oldest hint kept for the peer";
-    per_peer(encoder, "hints_oldest", help, Some(&Unit::Seconds), oldest.into_iter())
+    per_peer(encoder, "hints_oldest", help, Some(&Unit::Seconds), oldest.into_iter())?;
+    let rate = rows(|hints| hints.per_second);
+    let help = "Hints for the peer that were delivered a second, lately";
+    per_peer(encoder, "hints_delivery_rate", help, None, rate.into_iter())?;
+    let known = status.healing.hints.iter();
+    let eta = known.filter_map(|hints| Some(([("peer", hints.node.as_str())], hints.eta_seconds? as f64)));
+    let help = "Time until all hints for the peer are home, at that rate";
+    per_peer(encoder, "hints_eta", help, Some(&Unit::Seconds), eta)
 }
 
 fn gauges(encoder: &mut DescriptorEncoder<'_>, status: &NodeStatus) -> fmt::Result {
@@ -92,6 +99,11 @@ fn counters(encoder: &mut DescriptorEncoder<'_>, status: &NodeStatus) -> fmt::Re
             "hints_overflowed",
             "Hints that were not stored because there were too many",
             counters.hints_overflowed,
+        ),
+        (
+            "hints_refused",
+            "Writes that were to be kept for an owner and for which there was no room",
+            counters.hints_refused,
         ),
         (
             "read_repairs",

@@ -60,6 +60,17 @@ fn a_node_whose_disk_is_full_reads_on_takes_no_writes_and_recovers_when_there_is
         (reply.status == 204 && !acks.contains("n3=")).then_some(())
     });
     get(dev.http(3), "/readyz").send().expect(200);
+    step("started anew, the node is as it was: it serves reads and takes no writes");
+    dev.tell("kill 3", "n3 killed");
+    dev.tell("start 3", "n3 started");
+    eventually("node 3 reads with the others again", || {
+        let reply = get(dev.http(3), "/v1/kv/passed-on/key?r=3").send();
+        (reply.status == 200).then_some(())
+    });
+    bulk.check(&dev, [3], 0..100, Some(0));
+    eventually("node 3 says so", || {
+        (dev.metric(3, "quorate_storage_refusing")? == 1.0).then_some(())
+    });
     step("make room");
     std::fs::remove_file(disk.path().join("ballast")).unwrap();
     eventually("node 3 takes writes again", || {

@@ -1,7 +1,7 @@
 //! Directories marked for rebuild, and data set aside.
 
 use super::*;
-use crate::{mark_for_rebuild, set_directory_aside};
+use crate::{mark_for_rebuild, set_aside_before, set_directory_aside};
 
 fn refusal(path: &Path) -> OpenError {
     RocksStorage::open(path, &small()).unwrap_err()
@@ -88,6 +88,9 @@ fn each_time_data_are_set_aside_they_get_a_directory_of_their_own() {
         assert_eq!(names(home.path()).len(), round);
         drop(open(home.path()));
     }
+    let before = set_aside_before(home.path()).unwrap();
+    assert!(before.iter().map(|(path, _)| fs::canonicalize(path).unwrap()).eq(seen));
+    assert!(before.iter().all(|&(_, bytes)| bytes > 0), "{before:?}");
     assert_eq!(names(home.path()).len(), 3 + 2);
 }
 

@@ -97,6 +97,14 @@ fn at_the_watermark_writes_are_refused_and_taken_again_without_a_sync_or_a_resta
         assert!(matches!(error, StorageError::Full { refused: true, .. }), "{error}");
         assert_eq!(scan(&store, ALL, 9).len(), 20, "reads go on");
     }
+    let mut note = Batch::new();
+    note.put_meta("note", b"1");
+    store.apply_in_reserve(&mut note).unwrap();
+    disk.free();
+    disk.fill_up_to(MIB);
+    note.put_meta("note", b"2");
+    let error = store.apply_in_reserve(&mut note).unwrap_err();
+    assert!(error.is_certainly_not_applied(), "{error}");
     disk.free();
     store.apply(&mut batch).unwrap();
     store.sync().unwrap();

@@ -1,12 +1,14 @@
 //! How exchanges end, and when the next one is due.
 //!
 //! Roots differed: look again soon whether that was all, later each time, until they agree, so that the node that was asked knows it, too. Failed, or the tree was taken: try again, later each time. Otherwise: the usual round,
-//! which the node with the smaller index begins.
+//! which the node with the smaller index begins. One that left out what is damaged has done what can be done: the peer counts as one that
+//! does not know all, and what it was known to have missed as brought.
 
 use super::schedule::{Class, Entry};
 use super::session::{End, Session};
 use super::{BUSY_AFTER, FAILED_AFTER, FOLLOW_UP_AFTER, Lister, PAUSE_MAX};
 use crate::engine::Engine;
+use crate::engine::rebuild::Knew;
 use crate::time::Instant;
 use crate::tree::TreeId;
 use quorate_ring::NodeIndex;
@@ -35,14 +37,22 @@ impl Engine {
             self.counters.exchanges_differed += u64::from(ended.differing > 0);
             self.exchange.last.insert(peer, (now, ended));
         }
+        let left_out = session.left_out;
         match end {
-            End::Done if ended.failed == 0 => _ = self.exchange.in_sync.insert((peer, tree)),
+            End::Done if ended.failed == 0 && !left_out.any() => _ = self.exchange.in_sync.insert((peer, tree)),
             End::Busy => {}
             End::Done | End::Failed => _ = self.exchange.in_sync.remove(&(peer, tree)),
         }
         if end == End::Done && ended.skipped + ended.failed == 0 {
             self.note_healed(peer, tree, session.marks);
-            self.exchanged(now, peer, tree, session.peer_was_rebuilding);
+            if !left_out.mine {
+                let knew = match (session.peer_was_rebuilding, left_out.theirs) {
+                    (true, _) => Knew::Nothing,
+                    (false, true) => Knew::Some,
+                    (false, false) => Knew::All,
+                };
+                self.exchanged(peer, tree, knew);
+            }
         } else if end != End::Busy {
             self.source_failed(peer, tree);
         }
@@ -82,7 +92,7 @@ impl Engine {
         // Where roots differed the peer, too, waits to hear that they do not any more, even if
         // all that differed was a write on its way.
         let looks_again = !session.agreed;
-        let failed = end == End::Failed || ended.failed > 0;
+        let failed = end == End::Failed || ended.failed > 0 || session.left_out.any();
         let (pause, failures, follow_ups) = match end {
             End::Busy => (grown(BUSY_AFTER, failures.min(3)), failures + 1, follow_ups),
             _ if failed => (grown(FAILED_AFTER, failures), failures + 1, follow_ups),

@@ -183,6 +183,11 @@ impl Listing {
         damaged
     }
 
+    /// Whether anything was read that the next list need not read again.
+    pub(super) fn has_some(&self) -> bool {
+        self.page.upto.done > 0 || !self.page.entries.is_empty()
+    }
+
     /// The list.
     pub(super) fn end(mut self) -> Page {
         self.page.upto.last = self.after;

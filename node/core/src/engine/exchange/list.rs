@@ -2,6 +2,8 @@
 //!
 //! A scan keeps the disk, and in the shell the engine's own thread, from clients. So scans are small, and only a few are begun a
 //! [turn](TURN), fewer the busier this node is; in between, what clients want is done.
+//!
+//! A list ends before what cannot be read for good. One that would begin there fails, and whoever asked goes [round](super::round) it.
 
 use super::keys::{Listing, Page};
 use super::session::ANSWER_MAX;
@@ -110,9 +112,19 @@ impl Engine {
                 }
                 self.get_on(now, lister);
             }
-            _ => {
-                lists.lists.remove(&number);
-                self.end_list(now, lister, Err(Refusal::ReadFailed));
+            failed => {
+                let listed = lists.lists.remove(&number);
+                let is_damaged = matches!(failed, Err(LoadFailed::Corrupt | LoadFailed::Damaged));
+                if is_damaged {
+                    self.note_damage(now);
+                }
+                let page = match listed {
+                    Some((_, listing)) if is_damaged && listing.has_some() => Ok(listing.end()),
+                    // Who asks goes round what is damaged, and comes back for what cannot be read now.
+                    _ if is_damaged => Err(Refusal::ReadFailed),
+                    _ => Err(Refusal::Overloaded),
+                };
+                self.end_list(now, lister, page);
             }
         }
         self.wake_exchange(now);

@@ -2,7 +2,7 @@
 //!
 //! The window is what may be on its way to one node at once. It is cut by the rate at which this node coordinates requests and answers other
 //! coordinators, so an idle cluster heals at full speed, and a busy one gives a small share of its disks to healing. The steps are measured: at a
-//! third of what three nodes can do at most, a window of 4 brings 4,000 records a second home and leaves the 99th percentile within 1.5 times
+//! third of what three nodes can do at most, a window of 4 brings 4,000 records a second home, and leaves the 99th percentile within 1.5 times
 //! what it was; one of 64 brings 20,000 and triples it.
 //!
 //! Also here: what was written a moment ago. Such a write is on its way to all owners anyway, so a difference in it is none that has to be
@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Requests a second, and by how much the window is divided from there.
-const BUSY: [(u64, u16); 3] = [(200, 4), (1_000, 16), (8_000, 32)];
+const BUSY: [(u64, u16); 3] = [(200, 4), (1_000, 10), (8_000, 20)];
 /// How often the rate is looked at.
 const PERIOD: Duration = Duration::from_millis(100);
 /// For this long at least, and for twice as long at most, a write counts as new.
@@ -98,7 +98,7 @@ mod tests {
     fn the_window_is_full_when_idle_and_small_when_busy() {
         let (mut pace, mut now, mut counted) = (Pace::default(), Instant(0), 0);
         assert_eq!(pace.window(64), 64);
-        for (per_second, window) in [(500, 16), (2_000, 4), (20_000, 2)] {
+        for (per_second, window) in [(500, 16), (2_000, 6), (20_000, 3)] {
             for _ in 0..40 {
                 now = now + PERIOD;
                 counted += per_second / 10;

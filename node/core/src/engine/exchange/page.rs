@@ -3,7 +3,8 @@
 //! Both sides list at the same time. What was written a moment ago, here or there, is left out: it is on its way to all owners. It differs again
 //! next time if it got lost.
 
-use super::keys::{ANSWER_BYTES_MAX, Difference, Leaves, Listing, Page, differences};
+use super::keys::{ANSWER_BYTES_MAX, Difference, Leaves, Listing, Page, Todo, differences};
+use super::round::Side;
 use super::session::{ANSWER_MAX, End, Phase, TwoLists};
 use super::{Exchange, Lister};
 use crate::engine::Engine;
@@ -11,9 +12,6 @@ use crate::key::Key;
 use crate::message::{KeyEntry, Refusal, TreeQuestion};
 use crate::time::Instant;
 use crate::tree::TreeId;
-
-/// Leaves that are asked for at once.
-const LEAVES_ASKED_MAX: usize = 512;
 
 impl Engine {
     /// Asks for the keys of the next leaves, and lists this node's own; or ends, if there are none.
@@ -26,7 +24,7 @@ impl Engine {
         }
         session.deadline = now + ANSWER_MAX;
         let (id, peer, after) = (session.id, session.peer, session.after.clone());
-        let leaves: Vec<u16> = session.leaves.iter().take(LEAVES_ASKED_MAX).copied().collect();
+        let leaves: Vec<u16> = session.leaves.iter().take(session.at_once).copied().collect();
         let asked = Leaves {
             tree,
             at: leaves.clone(),
@@ -46,6 +44,7 @@ impl Engine {
                     asked,
                     theirs: None,
                     mine: None,
+                    is_mine_damaged: false,
                 }),
             },
         );
@@ -74,7 +73,10 @@ impl Engine {
             upto,
             damaged: Default::default(),
         });
-        self.compare_keys(now, tree);
+        match lists.is_mine_damaged {
+            true => self.go_round(now, tree, Side::Mine),
+            false => self.compare_keys(now, tree),
+        }
     }
 
     /// This node's own list is complete, or could not be made.
@@ -88,12 +90,18 @@ impl Engine {
                 lists.mine = Some(page);
                 self.compare_keys(now, tree);
             }
+            // The peer makes its list all the same: it is asked again when it has come.
+            (Phase::Keys { lists, .. }, Err(Refusal::ReadFailed)) if lists.theirs.is_none() => {
+                lists.is_mine_damaged = true
+            }
+            (Phase::Keys { .. }, Err(Refusal::ReadFailed)) => self.go_round(now, tree, Side::Mine),
             _ => self.end_session(now, tree, End::Failed),
         }
     }
 
     /// Compares the two lists as far as both go, once both are there.
-    fn compare_keys(&mut self, now: Instant, tree: TreeId) {
+    pub(super) fn compare_keys(&mut self, now: Instant, tree: TreeId) {
+        let is_leaving = self.start_over.is_leaving();
         let Exchange { sessions, recent, .. } = &mut self.exchange;
         let Some(session) = sessions.get_mut(&tree) else { return };
         let Phase::Keys { lists, .. } = &mut session.phase else {
@@ -119,6 +127,12 @@ impl Engine {
             is_new_there,
         } in differences(&ours, &theirs)
         {
+            // What is about to be forgotten is given, and nothing is fetched.
+            let todo = match todo {
+                Todo::Pull if is_leaving => continue,
+                Todo::Both if is_leaving => Todo::Send,
+                todo => todo,
+            };
             let is_new = is_new_there || recent.has(key.token());
             if is_new && !session.is_thorough() {
                 session.ended.skipped += 1;
@@ -129,6 +143,7 @@ impl Engine {
         }
         session.leaves.drain(..upto.done);
         session.after = upto.last;
+        session.grow();
         if session.phase.is_done() {
             self.next_page(now, tree);
         }

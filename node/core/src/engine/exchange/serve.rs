@@ -33,6 +33,11 @@ impl Engine {
             _ if ![self.me, from].iter().all(|&node| ring.owns(node, partition, n)) => Err(Refusal::NotOwner),
             // That it has no trees must not be taken for that it has nothing.
             _ if !self.config.limits.trees => Err(Refusal::ReadFailed),
+            _ if self.start_over.is_leaving() => Err(Refusal::Rebuilding),
+            _ if self.has_only_forgotten(tree) => Err(Refusal::Rebuilding),
+            TreeQuestion::Root(_) if self.is_rebuilding(from) && self.is_suspected(partition) => {
+                Err(Refusal::Overloaded)
+            }
             TreeQuestion::Root(root) => self.serve_root(now, from, tree, root),
             TreeQuestion::Leaves(branches) => self.serve_leaves(now, from, tree, &branches),
             TreeQuestion::Keys { leaves, after } => match self.serve_keys(now, from, id, tree, leaves, after) {

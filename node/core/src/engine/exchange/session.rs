@@ -4,6 +4,7 @@
 //! does not answer costs one session, which is tried again later.
 
 use super::keys::{Leaves, Page, Todo};
+use super::round::{LEAVES_ASKED_MAX, LeftOut, Side};
 use super::schedule::{Class, Entry, Pair};
 use crate::engine::Engine;
 use crate::key::Key;
@@ -36,6 +37,10 @@ pub(super) struct Session {
     /// How often the partition had been noted as dirty when this began.
     pub(super) marks: Option<u64>,
     pub(super) peer_was_rebuilding: bool,
+    /// Leaves that are asked for at once: fewer around damage.
+    pub(super) at_once: usize,
+    /// Leaves that could not be read were left out.
+    pub(super) left_out: LeftOut,
     /// The peer has said that the roots are equal.
     pub(super) agreed: bool,
 }
@@ -58,6 +63,8 @@ pub(super) struct TwoLists {
     pub(super) asked: Leaves,
     pub(super) theirs: Option<Page>,
     pub(super) mine: Option<Page>,
+    /// This node's own list met damage where it began.
+    pub(super) is_mine_damaged: bool,
 }
 
 impl Phase {
@@ -146,6 +153,8 @@ impl Engine {
             ended: Ended::default(),
             marks: self.marks_of(peer, tree),
             peer_was_rebuilding: self.is_rebuilding(peer),
+            at_once: LEAVES_ASKED_MAX,
+            left_out: LeftOut::default(),
             agreed: false,
             entry,
         };
@@ -181,6 +190,11 @@ impl Engine {
             Ok(TreeAnswer::Leaves(hashes)) => self.compare_leaves(now, tree, &hashes),
             Ok(TreeAnswer::Keys { entries, done }) => self.take_theirs(now, tree, entries, done.into()),
             Err(Refusal::Overloaded) => self.end_session(now, tree, End::Busy),
+            Err(Refusal::Rebuilding) => {
+                self.peer_leaves(now, from);
+                self.end_session(now, tree, End::Busy);
+            }
+            Err(Refusal::ReadFailed) => self.go_round(now, tree, Side::Theirs),
             Err(_) => self.end_session(now, tree, End::Failed),
         }
         self.wake_exchange(now);

@@ -8,6 +8,8 @@ use quorate_ring::NodeIndex;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+/// Of all tokens what is passed over first where rows are damaged: a millionth.
+const SKIP_MIN: u64 = 1 << 44;
 /// First and longest pause after a refusal, or after a pass that brought nothing home.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
@@ -40,6 +42,14 @@ pub(super) struct Pass {
     pub(super) after: Option<Key>,
     pub(super) is_reading: bool,
     pub(super) has_read_all: bool,
+    /// Rows of keys before this token are damaged, and passed over.
+    pub(super) from: u64,
+    /// How much is passed over next, if that is damaged, too.
+    pub(super) skip: u64,
+    /// Some are damaged.
+    pub(super) went_round: bool,
+    /// Some could be read, and were not brought home.
+    pub(super) left_some: bool,
     /// Read and not sent: keys, and records where it is no reference.
     pub(super) queue: VecDeque<(Key, Option<Bytes>)>,
     pub(super) under_way: BTreeMap<u64, Sent>,
@@ -55,6 +65,8 @@ pub(super) struct Pass {
 pub(super) struct Home {
     pub(super) pass: Option<Pass>,
     pub(super) pause: Duration,
+    /// The last pass has read all that can be read, and brought it home: what is left is lost, but for what came since.
+    pub(super) is_rest_lost: bool,
     pub(super) delivered: u64,
     pub(super) rate_per_second: u32,
     /// Of the rate: since when, and how many.
@@ -66,6 +78,20 @@ impl Pass {
     /// How many bytes were sent and are not answered.
     pub(super) fn bytes_sent(&self) -> usize {
         self.under_way.values().map(|sent| sent.bytes).sum()
+    }
+
+    /// Goes on behind what is damaged: twice as far each time, since nobody can say where that ends.
+    pub(super) fn go_round(&mut self) {
+        let at = self
+            .after
+            .take()
+            .map_or(self.from, |last| self.from.max(last.token().0));
+        self.skip = self.skip.saturating_mul(2).max(SKIP_MIN);
+        self.went_round = true;
+        match at.checked_add(self.skip) {
+            Some(from) => self.from = from,
+            None => self.has_read_all = true,
+        }
     }
 }
 
@@ -116,6 +142,18 @@ impl Handoffs {
         if let Some(home) = self.homes.get_mut(&node) {
             (home.pass, home.rate_per_second) = (None, 0);
         }
+    }
+
+    /// There is a new hint for a node.
+    pub(in crate::engine) fn is_new(&mut self, node: Option<NodeIndex>) {
+        if let Some(home) = node.and_then(|node| self.homes.get_mut(&node)) {
+            home.is_rest_lost = false;
+        }
+    }
+
+    /// Whether what is left of the hints for a node is damaged.
+    pub(in crate::engine) fn is_rest_lost(&self, node: NodeIndex) -> bool {
+        self.homes.get(&node).is_some_and(|home| home.is_rest_lost)
     }
 
     /// A reference was made again that may be under way.

@@ -67,6 +67,11 @@ impl Hints {
         self.targets.contains_key(&target)
     }
 
+    /// The owners that there are any for.
+    pub(in crate::engine) fn targets(&self) -> impl Iterator<Item = &NodeId> {
+        self.targets.keys()
+    }
+
     /// Whether there are any of the partition for the owner.
     pub(in crate::engine) fn are_for_partition(&self, target: NodeId, partition: PartitionId) -> bool {
         let target = self.targets.get(&target);

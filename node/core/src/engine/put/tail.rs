@@ -14,7 +14,7 @@ use super::{PutOp, Sent, Stage};
 use crate::engine::tally::Tally;
 use crate::engine::{Engine, Op, OpId, Timer};
 use crate::key::Key;
-use crate::request::{Code, Failure, Outcome, ReplicaState, Reply};
+use crate::request::{Code, Failure, Outcome, ReplicaState, Reply, Role};
 use crate::time::Instant;
 use bytes::Bytes;
 use quorate_ring::NodeIndex;
@@ -59,6 +59,11 @@ impl Engine {
             context, view, slow_at, ..
         } = sent;
         let replicas = op.tally.reports(now, ReplicaState::Waiting);
+        let is_ack = |state| matches!(state, ReplicaState::Acked | ReplicaState::Accepted);
+        let of_fallbacks = replicas
+            .iter()
+            .filter(|report| report.role == Role::Fallback && is_ack(report.state));
+        self.counters.fallback_acks += of_fallbacks.count() as u64;
         match op.is_delete {
             true => self.counters.deletes += 1,
             false => self.counters.puts += 1,

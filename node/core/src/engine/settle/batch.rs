@@ -105,8 +105,12 @@ impl Engine {
         if self.settle_batch(partition, id).is_none() {
             return;
         }
-        let Ok(page) = result else {
-            return self.settle_late(now, partition);
+        let page = match result {
+            Ok(page) => page,
+            Err(failed) => {
+                self.note_damaged(now, failed);
+                return self.settle_late(now, partition);
+            }
         };
         let Some(keys) = self.settle_take(now, partition, &page) else {
             self.settling.batches.remove(&partition);

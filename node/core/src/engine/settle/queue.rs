@@ -40,7 +40,7 @@ impl Engine {
         }
     }
 
-    fn settle_queue(&mut self, key: &Key, ends_ms: u64, is_new: bool) {
+    pub(super) fn settle_queue(&mut self, key: &Key, ends_ms: u64, is_new: bool) {
         let row = Row {
             since_ms: self.wall_ms,
             ends_ms,
@@ -129,9 +129,13 @@ impl Engine {
 
     /// The first row behind where the walk had come.
     pub(in crate::engine) fn settle_walked(&mut self, now: Instant, result: Result<ScanPage, LoadFailed>) {
-        let Ok(page) = result else {
-            self.settling.queue.end_walk(now + PAUSE_MAX);
-            return self.settle_wake();
+        let page = match result {
+            Ok(page) => page,
+            Err(failed) => {
+                self.note_damaged(now, failed);
+                self.settling.queue.end_walk(now + PAUSE_MAX);
+                return self.settle_wake();
+            }
         };
         let Some((key, _)) = page.rows.first() else { return };
         let (partition, leads) = self.leads(key);

@@ -25,6 +25,15 @@ pub(in crate::engine) enum Want {
 }
 
 impl Want {
+    /// Until when a record that wants this waits at least (milliseconds since 1970; 0: no longer); `None` if it does not wait.
+    pub(in crate::engine) fn waits_until(self) -> Option<u64> {
+        match self {
+            Want::Nothing => None,
+            Want::Trim => Some(0),
+            Want::Drop { ends_ms } => Some(ends_ms),
+        }
+    }
+
     pub(in crate::engine) fn of(record: &Record) -> Want {
         match record.ends_ms() {
             _ if record.is_empty() => Want::Nothing,

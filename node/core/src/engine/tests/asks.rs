@@ -15,10 +15,7 @@ pub(super) fn key() -> Key {
 
 /// The test's request id number `n`.
 pub(super) fn request(n: u64) -> RequestId {
-    RequestId {
-        stamp_ms: 1_000 + n,
-        unique: n,
-    }
+    RequestId::new(1_000 + 2 * n, n)
 }
 
 pub(super) fn get() -> Operation {

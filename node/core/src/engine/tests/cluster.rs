@@ -43,6 +43,8 @@ pub(super) struct Disk {
     pub(super) corrupt: BTreeSet<Place>,
     /// Tokens of records that no scan can read.
     pub(super) damaged: Option<std::ops::RangeInclusive<u64>>,
+    /// Tokens of keys whose hints no scan can read.
+    pub(super) damaged_hints: Option<std::ops::RangeInclusive<u64>>,
     /// Pages are read, and given out later.
     pub(super) holds_scans: bool,
     scans: Vec<(ScanId, Result<ScanPage, LoadFailed>)>,
@@ -101,6 +103,11 @@ pub(super) struct Cluster {
     pub(super) rebuilds: BTreeMap<usize, String>,
 }
 
+/// What seals the contexts of every cluster.
+pub(super) fn context_keys() -> ContextKeys {
+    ContextKeys::new(ContextKey { id: 1, secret: [9; 32] }, vec![])
+}
+
 /// A configuration of `nodes` nodes, as node `me` has it.
 pub(super) fn config(nodes: usize, me: usize, seed: u8) -> EngineConfig {
     let id = |node: usize| NodeId([node as u8 + 1; 16]);
@@ -117,7 +124,7 @@ pub(super) fn config(nodes: usize, me: usize, seed: u8) -> EngineConfig {
         me: id(me),
         ring: Arc::new(ring),
         seed: [seed; 32],
-        context_keys: ContextKeys::new(ContextKey { id: 1, secret: [9; 32] }, vec![]),
+        context_keys: context_keys(),
         buckets: Default::default(),
         limits: Limits {
             exchange: false,
@@ -125,6 +132,7 @@ pub(super) fn config(nodes: usize, me: usize, seed: u8) -> EngineConfig {
             ..Limits::default()
         },
         wall_ms: 1_800_000_000_000,
+        is_replaced: false,
         boot: Boot {
             generation: 1,
             ..Boot::default()
@@ -465,7 +473,7 @@ impl Cluster {
             (ScanRows::Records(tokens), Place::Record(key)) | (ScanRows::Settle(tokens), Place::Settle(key)) => {
                 tokens.contains(&key.token().0)
             }
-            (ScanRows::Hints(target), Place::Hint(node, _)) => target == node,
+            (ScanRows::Hints(target, from), Place::Hint(node, key)) => target == node && *from <= key.token(),
             _ => false,
         };
         // Places of one kind sort by their keys.
@@ -477,15 +485,25 @@ impl Cluster {
         let rows = wanted.map(row);
         let rows = rows.filter(|(key, _)| what.after.as_ref().is_none_or(|after| key > after));
         let mut rows: Vec<(Key, Result<Bytes, LoadFailed>)> = rows.collect();
-        let done = rows.len() <= what.rows_max;
+        let met = disk.damaged_hints.as_ref().filter(|hit| match what.rows {
+            ScanRows::Hints(_, from) => from.0.max(what.after.as_ref().map_or(0, |key| key.token().0)) <= *hit.end(),
+            _ => false,
+        });
+        let before = rows
+            .iter()
+            .take_while(|(key, _)| met.is_none_or(|met| key.token().0 < *met.start()));
+        let before = before.count();
+        rows.truncate(before);
+        let hits_damage = met.is_some() && rows.is_empty();
+        let done = rows.len() <= what.rows_max && met.is_none();
         rows.truncate(what.rows_max);
-        let is_damaged = disk.corrupts_hints && matches!(what.rows, ScanRows::Hints(_));
+        let is_damaged = disk.corrupts_hints && matches!(what.rows, ScanRows::Hints(..));
         if is_damaged {
             rows.iter_mut().for_each(|row| row.1 = Err(LoadFailed::Corrupt));
         }
         let result = match disk.fails_loads {
             true => Err(LoadFailed::Unreadable),
-            false if disk.hits_damage(what) => Err(LoadFailed::Damaged),
+            false if hits_damage || disk.hits_damage(what) => Err(LoadFailed::Damaged),
             false => Ok(ScanPage { rows, done }),
         };
         match self.disks[node].holds_scans {

@@ -32,6 +32,7 @@ fn a_fallback_keeps_the_record_for_an_owner_that_is_away_and_counts_for_w() {
     assert_eq!(role_of(&replicas, owners[1]), Role::Primary);
     let answered = replicas.iter().filter(|r| r.state == Acked).count();
     assert_eq!((answered, replicas.len()), (3, 4));
+    assert_eq!(cluster.engines[owners[0]].counters().fallback_acks, 1);
     cluster.assert_idle();
 }
 
@@ -209,6 +210,25 @@ fn a_relaxed_bucket_acknowledges_before_the_sync_and_a_write_with_dw_after_it() 
     let (_, replicas) = written(cluster.reply(handle).unwrap());
     assert!(!states(&replicas).contains(&ReplicaState::Accepted));
     cluster.assert_idle();
+}
+
+#[test]
+fn a_relaxed_bucket_acknowledges_nothing_that_a_disk_refuses() {
+    let relaxed = |bucket: &mut crate::bucket::BucketProperties| bucket.durability = crate::bucket::Durability::Relaxed;
+    for refuses in [0, 1] {
+        let mut cluster = Cluster::with_bucket(3, relaxed);
+        cluster.disks[refuses].refuses_stores = true;
+        cluster.hold(0, 2);
+        // Its own disk and that of one other owner: one of the two takes no writes.
+        let handle = cluster.begin(0, put(1, "a", None));
+        assert_eq!(cluster.reply(handle), None, "node {refuses} refuses");
+        cluster.release(0, 2);
+        let (_, replicas) = written(cluster.reply(handle).unwrap());
+        let refusal = replicas
+            .iter()
+            .find(|report| report.node == super::cluster::index(refuses));
+        assert_eq!(refusal.unwrap().state, ReplicaState::WriteFailed);
+    }
 }
 
 #[test]

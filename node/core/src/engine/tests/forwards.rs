@@ -1,7 +1,8 @@
 //! Requests for keys that the node does not own.
 
-use super::asks::{failed, get, is_forward, put, read, texts, written};
+use super::asks::{failed, get, is_forward, key, put, read, texts, written};
 use super::cluster::{Cluster, TIMEOUT, index};
+use crate::bucket::BlindWrites;
 use crate::engine::Input;
 use crate::message::{Forward, PeerMessage};
 use crate::request::{Code, Operation, Outcome, QuorumKind, ReplicaState};
@@ -142,12 +143,11 @@ fn a_second_owner_that_refuses_a_write_does_not_make_the_first_try_certain() {
 }
 
 #[test]
-fn a_read_that_is_kept_waiting_goes_to_another_owner_and_a_write_does_not() {
+fn a_read_that_is_kept_waiting_goes_to_another_owner() {
     let mut cluster = Cluster::new(5);
     let (owners, stranger) = cluster.owners_and_stranger();
     written(cluster.ask(stranger, put(1, "a", None)));
     owners.iter().for_each(|&owner| cluster.hold(stranger, owner));
-    let write = cluster.begin(stranger, put(2, "b", None));
     cluster.sent.clear();
     let handle = cluster.begin(stranger, get());
     let first = cluster.sent_to(stranger, is_forward)[0];
@@ -158,7 +158,66 @@ fn a_read_that_is_kept_waiting_goes_to_another_owner_and_a_write_does_not() {
     cluster.advance(Duration::from_millis(1));
     assert_eq!(read(cluster.reply(handle).unwrap()).0, ["a"]);
     assert_eq!(cluster.sent_to(stranger, is_forward).len(), 2);
-    assert_eq!(failed(cluster.wait_for(write)).code, Code::DeadlineExceeded);
+}
+
+#[test]
+fn a_write_goes_to_another_owner_when_the_first_is_silent_and_is_still_one_when_that_wakes() {
+    let mut cluster = Cluster::new(5);
+    let (owners, stranger) = cluster.owners_and_stranger();
+    owners.iter().for_each(|&owner| cluster.hold(stranger, owner));
+    let handle = cluster.begin(stranger, put(1, "a", None));
+    let first = cluster.sent_to(stranger, is_forward)[0];
+    let others: Vec<usize> = owners.iter().copied().filter(|&owner| owner != first).collect();
+    for &other in &others {
+        cluster.lose(stranger, other);
+        cluster.hold(other, first);
+    }
+    cluster.advance(Duration::from_millis(100));
+    written(cluster.reply(handle).unwrap());
+    assert_eq!(cluster.sent_to(stranger, is_forward).len(), 2);
+    assert!(
+        cluster.engines[stranger].pending.may_hold(&key()),
+        "it may still arrive"
+    );
+    // The first one wakes, does not know of the other try, and mints a dot of its own.
+    cluster.release(stranger, first);
+    for &other in &others {
+        cluster.release(other, first);
+    }
+    cluster.advance(TIMEOUT);
+    assert!(!cluster.engines[stranger].pending.may_hold(&key()));
+    for &owner in &owners {
+        assert_eq!(texts(&cluster.record(owner)), ["a"]);
+    }
+}
+
+#[test]
+fn a_write_is_not_sent_on_while_anything_is_heard_of_who_has_it_nor_where_a_retry_replaces_nothing() {
+    for replaces in [false, true] {
+        let mut cluster = Cluster::with_bucket(5, |bucket| {
+            if replaces {
+                bucket.blind_writes = BlindWrites::Replace;
+            }
+        });
+        let (owners, stranger) = cluster.owners_and_stranger();
+        owners.iter().for_each(|&owner| cluster.hold(stranger, owner));
+        let handle = cluster.begin(stranger, put(1, "a", None));
+        let first = cluster.sent_to(stranger, is_forward)[0];
+        while cluster.reply(handle).is_none() {
+            if !replaces {
+                let reply = crate::message::PullReply {
+                    id: 7,
+                    result: Err(crate::message::Refusal::NotOwner),
+                    whole: false,
+                };
+                let (from, message) = (index(first), PeerMessage::PullReply(reply));
+                cluster.input(stranger, Input::Message { from, message });
+            }
+            cluster.advance(Duration::from_millis(50));
+        }
+        assert_eq!(failed(cluster.reply(handle).unwrap()).code, Code::DeadlineExceeded);
+        assert_eq!(cluster.sent_to(stranger, is_forward).len(), 1);
+    }
 }
 
 #[test]

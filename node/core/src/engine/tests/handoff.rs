@@ -460,3 +460,34 @@ fn a_hint_that_is_under_way_stands_against_settling_though_its_row_was_damaged_a
     cluster.advance(Duration::from_secs(1));
     assert_eq!(cluster.engines[fallbacks[0]].stands_against(&key()), None);
 }
+
+#[test]
+fn a_pass_goes_round_damaged_hints_and_brings_home_what_lies_behind_and_what_comes_later() {
+    let mut cluster = Cluster::new(3);
+    cluster.isolate(2);
+    let mut keys: Vec<Key> = (0..40).map(numbered).collect();
+    keys.sort_by_key(Key::token);
+    for (n, key) in keys.iter().enumerate() {
+        written(cluster.ask(0, put_under(key.clone(), n as u64, "a", None)));
+    }
+    cluster.disks[0].damaged_hints = Some(keys[10].token().0..=keys[12].token().0);
+    come_back(&mut cluster, 2);
+    cluster.advance(Duration::from_secs(5));
+    let left = |cluster: &Cluster| {
+        let keys: Vec<_> = cluster.disks[0]
+            .applied
+            .keys()
+            .filter(|place| matches!(place, Place::Hint(..)))
+            .collect();
+        keys.len()
+    };
+    assert!((3..10).contains(&left(&cluster)), "{} are left", left(&cluster));
+    assert!(cluster.engines[0].hints_are_home());
+    cluster.isolate(2);
+    written(cluster.ask(0, put_under(keys[0].clone(), 100, "b", None)));
+    assert!(!cluster.engines[0].hints_are_home());
+    come_back(&mut cluster, 2);
+    cluster.advance(Duration::from_secs(60));
+    assert_eq!(cluster.counted(0), left(&cluster) as u64);
+    assert!(cluster.engines[0].hints_are_home());
+}

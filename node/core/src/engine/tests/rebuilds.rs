@@ -3,6 +3,7 @@
 use super::asks::{get, is_fetch, is_forward, put, put_under, read, states, with_options, written};
 use super::cluster::{Cluster, index};
 use crate::engine::Boot;
+use crate::engine::rebuild::Knew;
 use crate::key::Key;
 use crate::place::Place;
 use crate::request::{ReplicaState, Reply};
@@ -22,14 +23,16 @@ fn wiped() -> Cluster {
 /// Exchanges about everything that `node` still has to read from `peer` have ended.
 fn read_all(cluster: &mut Cluster, node: usize, peer: usize) {
     let bits = cluster.engines[0].config().ring.partition_ids();
-    let now = cluster.now;
     let n = cluster.engines[0].config().buckets.defaults.n;
     for partition in bits {
         let tree = TreeId { partition, n };
         let engine = &mut cluster.engines[node];
         if engine.needs_source(index(peer), tree) {
-            let is_new = engine.is_rebuilding(index(peer));
-            engine.exchanged(now, index(peer), tree, is_new);
+            let knew = match engine.is_rebuilding(index(peer)) {
+                true => Knew::Nothing,
+                false => Knew::All,
+            };
+            engine.exchanged(index(peer), tree, knew);
         }
     }
     cluster.run();
@@ -180,6 +183,49 @@ fn the_note_that_all_is_read_is_stored_again_if_the_disk_refuses_it() {
     cluster.advance(Duration::from_secs(2));
     assert!(!own(&cluster, 0).is_new);
     cluster.assert_idle();
+}
+
+/// A cluster in which the data of some nodes were set aside at once, and those of `wiped` are just gone.
+fn set_aside(nodes: &[usize], wiped: &[usize]) -> Cluster {
+    let is_new = |node: usize| nodes.contains(&node) || wiped.contains(&node);
+    let mut cluster = Cluster::with(3, |config| {
+        let me = usize::from(config.me.0[0] - 1);
+        config.limits.exchange = true;
+        config.is_replaced = nodes.contains(&me);
+        if is_new(me) {
+            config.boot = Boot::next(None).unwrap();
+        }
+    });
+    cluster.advance(std::time::Duration::from_secs(100));
+    cluster
+}
+
+#[test]
+fn nodes_whose_data_were_all_set_aside_do_not_go_on_with_nothing() {
+    for (aside, wiped) in [(&[0, 1, 2][..], &[][..]), (&[0, 1], &[2]), (&[1], &[0, 2])] {
+        let cluster = set_aside(aside, wiped);
+        for node in 0..3 {
+            assert_eq!(
+                cluster.engines[node].rebuilding(),
+                (0, 16),
+                "node {node} of {aside:?}, {wiped:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn one_that_has_not_lost_its_memory_is_enough_for_those_that_have() {
+    for (aside, wiped) in [(&[0, 1][..], &[][..]), (&[0], &[2]), (&[1], &[])] {
+        let cluster = set_aside(aside, wiped);
+        for node in aside.iter().chain(wiped) {
+            assert_eq!(
+                cluster.engines[*node].rebuilding(),
+                (16, 16),
+                "node {node} of {aside:?}, {wiped:?}"
+            );
+        }
+    }
 }
 
 /// A new cluster, in which exchanges take place.

@@ -1,7 +1,8 @@
 //! Reading all records again.
 
-use super::asks::{key, put, put_under, texts, with_options, written};
+use super::asks::{delete, key, put, put_under, texts, with_options, written};
 use super::cluster::Cluster;
+use crate::engine::Input;
 use crate::key::Key;
 use crate::place::Place;
 use crate::tree::TreeId;
@@ -54,6 +55,29 @@ fn a_record_that_goes_from_the_disk_by_itself_changes_its_leaf_with_the_next_pas
     assert_ne!(roots(&cluster)[0], roots(&cluster)[1], "now an exchange sees it");
     assert_eq!(cluster.engines[0].counters().leaves_corrected, 1);
     assert_eq!(cluster.engines[1].counters().leaves_corrected, 0);
+}
+
+#[test]
+fn a_delete_that_nobody_queued_is_queued_by_the_scrub_and_settled() {
+    let mut cluster = Cluster::with(3, |config| {
+        config.limits.scrub_per_second = 1000;
+        config.limits.scrub_every = Duration::from_secs(60);
+        config.limits.settle_age = Duration::ZERO;
+    });
+    let (context, _) = written(cluster.ask(0, put(1, "a", None)));
+    written(cluster.ask(0, delete(2, Some(&context))));
+    for disk in &mut cluster.disks {
+        disk.applied.remove(&Place::Settle(key())).expect("it was queued");
+    }
+    cluster.advance(Duration::from_secs(200));
+    for (node, disk) in cluster.disks.iter().enumerate() {
+        let left = [Place::Record(key()), Place::Settle(key())];
+        assert!(
+            !left.iter().any(|place| disk.applied.contains_key(place)),
+            "node {node}"
+        );
+    }
+    assert!(cluster.engines.iter().all(|engine| engine.settling().queued == 0));
 }
 
 #[test]
@@ -113,6 +137,33 @@ fn a_damaged_file_is_read_round_and_the_node_starts_over_when_all_others_are_who
 }
 
 #[test]
+fn a_store_that_takes_no_writes_any_more_is_given_up_only_when_all_others_are_whole_and_have_their_hints() {
+    let mut cluster = scrubbing();
+    let damage = |cluster: &mut Cluster| {
+        cluster.disks[0].refuses_stores = true;
+        cluster.input(0, Input::Damaged);
+        cluster.run();
+    };
+    cluster.disconnect(0, 2);
+    damage(&mut cluster);
+    cluster.advance(Duration::from_secs(300));
+    assert!(cluster.rebuilds.is_empty(), "one of them is away");
+    cluster.connect(0, 2);
+    cluster.advance(Duration::from_secs(60));
+    assert!(cluster.rebuilds[&0].contains("damaged"), "{:?}", cluster.rebuilds);
+
+    let mut cluster = Cluster::new(3);
+    cluster.isolate(2);
+    written(cluster.ask(0, put(1, "a", None)));
+    cluster.disks[0].refuses_stores = true;
+    cluster.connect(0, 2);
+    cluster.connect(1, 2);
+    damage(&mut cluster);
+    cluster.advance(Duration::from_secs(300));
+    assert!(cluster.rebuilds.is_empty(), "it has a hint, as far as it knows");
+}
+
+#[test]
 fn of_two_nodes_with_damage_one_starts_over_and_the_other_waits_for_it() {
     let mut cluster = scrubbing();
     everywhere(&mut cluster, 1, key());
@@ -139,4 +190,25 @@ fn a_disk_that_cannot_be_read_now_is_read_in_the_next_pass() {
     cluster.advance(Duration::from_secs(1200));
     assert!(cluster.engines[0].scrub_progress().records >= 1);
     assert_eq!(cluster.engines[0].counters().leaves_corrected, 0);
+}
+
+#[test]
+fn a_leaf_that_could_not_be_read_at_the_start_is_read_at_once_and_before_that_nobody_rebuilds_from_it() {
+    let mut cluster = scrubbing();
+    everywhere(&mut cluster, 1, key());
+    let id = tree(&cluster);
+    let leaf = cluster.engines[0].trees().leaf_of(id.partition, key().token(), 3);
+    let token = *cluster.engines[0].trees().tokens(leaf).start();
+    cluster.engines[0].trees.correct(leaf, 0);
+    cluster.engines[0].restore_suspect(token);
+    assert!(cluster.engines[0].is_suspected(id.partition));
+    cluster.advance(Duration::from_millis(10));
+    assert!(!cluster.engines[0].is_suspected(id.partition));
+    let roots = [0, 1].map(|node: usize| cluster.engines[node].trees().root(id));
+    assert_eq!(roots[0], roots[1]);
+    assert_eq!(
+        cluster.engines[0].scrub_progress().passes,
+        0,
+        "long before it is its turn"
+    );
 }

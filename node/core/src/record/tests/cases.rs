@@ -12,7 +12,10 @@ fn a_record_out_of_form_is_refused() {
     };
     let context: Context = [dot(1, 1), dot(1, 2)].into_iter().collect();
     let (one, two) = (sibling(dot(1, 1), 1), sibling(dot(1, 2), 2));
-    let many: Vec<_> = (0..9).map(|n| gone(n, n)).collect();
+    let many: Vec<_> = (0..9).map(|n| gone(2 * n, n)).collect();
+    let sent_again: Vec<_> = (0..65).map(|n| gone(2 * n + 1, n)).collect();
+    let mut both = [&many[..8], &sent_again[..64]].concat();
+    both.sort_unstable();
     let cases = [
         ("in form", vec![one.clone(), two.clone()], many[..8].to_vec(), true),
         ("siblings unsorted", vec![two.clone(), one.clone()], vec![], false),
@@ -30,14 +33,18 @@ fn a_record_out_of_form_is_refused() {
             false,
         ),
         ("a dot before the first", vec![sibling(dot(1, 0), 1)], vec![], false),
+        ("one kind in form", vec![], sent_again[..64].to_vec(), true),
+        ("both in form", vec![], both, true),
         ("too many overwritten", vec![], many, false),
+        ("too many that were sent again", vec![], sent_again, false),
         ("overwritten unsorted", vec![], vec![gone(2, 2), gone(1, 1)], false),
         (
             "one write overwritten twice",
             vec![],
-            vec![gone(1, 1), gone(2, 1)],
+            vec![gone(1, 1), gone(3, 1)],
             false,
         ),
+        ("once of each kind", vec![], vec![gone(1, 1), gone(2, 1)], true),
     ];
     for (what, siblings, overwritten, accepted) in cases {
         let overwritten: WriteIds = postcard::from_bytes(&postcard::to_stdvec(&overwritten).unwrap()).unwrap();
@@ -140,6 +147,44 @@ fn the_newest_ids_of_overwritten_writes_are_kept_and_each_once() {
     record.merge(&other);
     let kept: Vec<u64> = record.overwritten().iter().map(|o| o.request.unique).collect();
     assert_eq!(kept, [13, 14, 15, 16, 17, 18, 19, 12]);
+}
+
+/// Overwrites what is there, with ids from `from` on.
+fn overwrite(record: &mut Record, ids: std::ops::Range<u64>, name: fn(u64) -> RequestId) {
+    for n in ids {
+        let everything = Seen::all_of(record);
+        let dot = next_dot(record, 9);
+        record.write(&everything, sibling(dot, name(n), content(2)));
+    }
+}
+
+#[test]
+fn a_write_that_was_sent_again_is_remembered_past_sixty_three_others_of_its_kind_and_any_number_of_the_rest() {
+    let try_of = |dot, request| sibling(dot, request, content(1));
+    let mut cut_off = Record::default();
+    cut_off.write(&Seen::default(), try_of(dot(1, 1), request(1)));
+    // (what the kept try says, overwrites sent once, overwrites sent again, whether the write comes back)
+    let table = [
+        (request(1), 8, 0, false),
+        (request(1), 9, 0, true),
+        (request(1), 0, 200, false),
+        (request(1).again(), 500, 0, false),
+        (request(1).again(), 500, 64, false),
+        (request(1).again(), 0, 65, true),
+    ];
+    for (said, once, again, back) in table {
+        let mut record = Record::default();
+        record.write(&Seen::default(), try_of(dot(2, 1), said));
+        overwrite(&mut record, 2..2 + once, request);
+        overwrite(&mut record, 1000..1000 + again, |n| request(n).again());
+        record.merge(&cut_off);
+        record.settle_retries();
+        let is_back = dots(&record).contains(&dot(1, 1));
+        assert_eq!(
+            is_back, back,
+            "{said:?}, {once} overwrites, and {again} that were sent again"
+        );
+    }
 }
 
 #[test]
