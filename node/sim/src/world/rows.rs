@@ -134,6 +134,16 @@ impl NodeRows {
         before
     }
 
+    /// A hint that is there stands for this node's own record, as it is now.
+    pub(crate) fn refer(&mut self, hint: Row) {
+        if let Some(own) = self.visible.get(&Row::Record(hint.key())).cloned()
+            && let Some(record) = self.visible.get_mut(&hint)
+            && own.context().covers(record.context())
+        {
+            *record = own;
+        }
+    }
+
     /// All changes up to this one are synced.
     pub(crate) fn sync(&mut self, upto: StoreTicket) {
         let done = self.unsynced.partition_point(|(ticket, _)| *ticket <= upto);

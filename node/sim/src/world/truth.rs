@@ -256,6 +256,13 @@ impl Truth {
         });
     }
 
+    /// An owner is about to keep a hint for another one. If it has one already nothing will be stored, and that one stands for its record as it is now.
+    pub(crate) fn refer(&mut self, at: NodeNo, target: NodeNo, key: usize) {
+        if self.owners[key].contains(&at) {
+            self.nodes[at].refer(Row::Hint(target, key));
+        }
+    }
+
     /// Whether an owner has ever durably known all of a hint.
     fn is_home(&self, (target, key): (NodeNo, usize), hint: &Record) -> bool {
         let home = self.nodes[target].ever(key);
