@@ -414,15 +414,14 @@ impl Truth {
         })
     }
 
+    /// Whether another node knows a dot durably. What is on its disk, and was removed by a store that is not synced yet, is as good as gone.
     fn is_elsewhere(&self, at: NodeNo, key: usize, dot: Dot) -> bool {
-        self.nodes
-            .iter()
-            .enumerate()
-            .filter(|(node, _)| *node != at)
-            .any(|(_, rows)| {
-                let mut of_key = rows.iter_synced().filter(|(row, _)| row.key() == key);
-                of_key.any(|(_, record)| record.context().contains(dot))
-            })
+        let knows = |record: &Rc<Record>| record.context().contains(dot);
+        let others = self.nodes.iter().enumerate().filter(|(node, _)| *node != at);
+        others.map(|(_, rows)| rows).any(|rows| {
+            let mut of_key = rows.iter_synced().filter(|(row, _)| row.key() == key);
+            of_key.any(|(row, record)| knows(record) && rows.get(row).is_some_and(knows))
+        })
     }
 
     /// What a node holds under a key that it owns.
