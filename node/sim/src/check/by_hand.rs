@@ -173,6 +173,7 @@ impl ByHand {
                 finals: self.finals.clone(),
                 judged: self.history.writes.len(),
                 resent: self.resent.clone(),
+                settled: vec![self.settled],
             },
             converged_at: self.converged_at,
             settled: vec![self.settled],

@@ -32,7 +32,7 @@ pub(super) fn check(case: &Case<'_>) -> Vec<Violation> {
                     let by = &case.writes()[other];
                     other != index && case.may_be_applied(other) && by.over_at() > write.start()
                 };
-                case.facts.settled[write.key] || case.of_key(write.key).iter().filter(is_later).count() > 0
+                case.facts.state.settled[write.key] || case.of_key(write.key).iter().filter(is_later).count() > 0
             } else {
                 !case.coverers(index).is_empty()
                     || case.may_be_replaced(index)

@@ -14,7 +14,7 @@ pub(super) fn check(case: &Case<'_>) -> Vec<Violation> {
         // What nobody has acknowledged may be lost for good with the one disk that had it.
         let loses = case.facts.options.forgets || case.facts.options.loses;
         let is_cut = case.facts.cut_keys.contains(&read.key);
-        if !loses && !is_cut && !case.facts.settled[read.key] && !read.context.covers(&minimum.context) {
+        if !loses && !is_cut && !case.was_settled(read.key, read.end) && !read.context.covers(&minimum.context) {
             let detail = format!(
                 "a read at {} had {:?} as its minimum, and returned {:?}",
                 read.start, minimum.context, read.context

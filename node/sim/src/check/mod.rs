@@ -38,6 +38,8 @@ pub(crate) struct State {
     pub(crate) judged: usize,
     /// Overwritten writes that some disk had remembered by then under an id that says that they were sent again.
     pub(crate) resent: BTreeSet<Identity>,
+    /// By key: whether any of its history had been dropped by then.
+    pub(crate) settled: Vec<bool>,
 }
 
 /// Everything that a checker may look at.
@@ -212,9 +214,17 @@ impl<'a> Case<'a> {
     }
 
     /// Whether nobody may remember this write's id any more, so that a late copy of it is taken for a new write: too many younger ones were
-    /// overwritten, or the record was dropped with its list.
-    pub(crate) fn may_be_forgotten(&self, index: WriteIndex) -> bool {
-        self.is_beyond_window(index) || self.facts.settled[self.writes()[index].key]
+    /// overwritten, or the record was dropped with its list, as `settled` says by key.
+    pub(crate) fn may_be_forgotten(&self, index: WriteIndex, settled: &[bool]) -> bool {
+        self.is_beyond_window(index) || settled[self.writes()[index].key]
+    }
+
+    /// Whether any of a key's history may have been dropped by then.
+    pub(crate) fn was_settled(&self, key: usize, by: u64) -> bool {
+        match by <= self.facts.state.at {
+            true => self.facts.state.settled[key],
+            false => self.facts.settled[key],
+        }
     }
 
     /// Whether its time may have been over by then, by some node's clock.

@@ -54,7 +54,7 @@ fn is_promised(case: &Case<'_>, read: &Read) -> bool {
 }
 
 fn hold(case: &Case<'_>, read: &Read, seen: &Seen) -> Option<Violation> {
-    if !case.facts.settled[read.key] {
+    if !case.was_settled(read.key, read.end) {
         return (!read.context.covers(&seen.context)).then(|| {
             let detail = format!(
                 "a read of key {} at {} with r={} returned {:?}, and one that ended at {} had returned more: {:?}",

@@ -25,7 +25,7 @@ pub(super) fn check(case: &Case<'_>) -> Vec<Violation> {
         }
         let after = read.start.min(case.facts.converged_at);
         for &index in read.values.iter().filter(|_| read.start >= case.facts.converged_at) {
-            if let Some(by) = deleted_by(case, index, after, |by| !case.is_taken_away(by)) {
+            if let Some(by) = deleted_by(case, index, (after, &case.facts.settled), |by| !case.is_taken_away(by)) {
                 let detail = format!(
                     "a read at {} returned {}, which was deleted by {}",
                     read.start,
@@ -42,9 +42,10 @@ pub(super) fn check(case: &Case<'_>) -> Vec<Violation> {
 /// What is left on disks.
 pub(super) fn check_state(case: &Case<'_>) -> Vec<Violation> {
     let mut found = Vec::new();
-    for sibling in case.facts.state.finals.iter().flat_map(|record| record.siblings()) {
+    let state = case.facts.state;
+    for sibling in state.finals.iter().flat_map(|record| record.siblings()) {
         let index = case.facts.history.by_identity(&sibling.request, identity(sibling).1);
-        let by = index.and_then(|index| Some((index, deleted_by(case, index, case.facts.state.at, |_| true)?)));
+        let by = index.and_then(|index| Some((index, deleted_by(case, index, (state.at, &state.settled), |_| true)?)));
         if let Some((index, by)) = by {
             let detail = format!(
                 "{} is there, and was deleted by {}",
@@ -58,14 +59,14 @@ pub(super) fn check_state(case: &Case<'_>) -> Vec<Violation> {
 }
 
 /// The delete that covered a write and was acknowledged by then, of those that are `there`. A copy of a write that was sent again may come when
-/// everybody has forgotten its name: that is the end of P11's window.
+/// everybody has forgotten its name: that is the end of P11's window, which ends for keys that were `settled`.
 fn deleted_by(
     case: &Case<'_>,
     index: WriteIndex,
-    before: u64,
+    (before, settled): (u64, &[bool]),
     there: impl Fn(WriteIndex) -> bool,
 ) -> Option<WriteIndex> {
-    if case.writes()[index].is_delete() || (case.may_be_repeated(index) && case.may_be_forgotten(index)) {
+    if case.writes()[index].is_delete() || (case.may_be_repeated(index) && case.may_be_forgotten(index, settled)) {
         return None;
     }
     case.coverers(index).iter().copied().find(|&by| {

@@ -27,7 +27,7 @@ pub(super) fn check(case: &Case<'_>) -> Vec<Violation> {
                 .find(|&&by| case.writes()[by].fate() == Fate::Acked && case.is_judged(by) && !case.may_be_cut(by));
             let Some(&by) = by else { continue };
             let again = case.may_be_repeated(index);
-            if again && case.may_be_forgotten(index) {
+            if again && case.may_be_forgotten(index, &case.facts.state.settled) {
                 continue;
             }
             let promise = if again { Promise::P11 } else { Promise::P2 };

@@ -287,6 +287,9 @@ impl World {
             finals: (0..self.key_names.len()).map(|key| self.truth.merged(key)).collect(),
             judged: self.history.writes.len(),
             resent: self.truth.resent(),
+            settled: (0..self.key_names.len())
+                .map(|key| self.truth.was_settled(key))
+                .collect(),
         }
     }
 
