@@ -86,6 +86,12 @@ pub const BUGS: &[Bug] = {
             2000,
         ),
         bug(
+            24,
+            "a reference that is asked for again is noted when its row is loaded",
+            &[P10],
+            3000,
+        ),
+        bug(
             25,
             "ids of writes that were sent again are forgotten like others",
             &[P11, P4],

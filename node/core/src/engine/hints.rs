@@ -112,7 +112,9 @@ impl Engine {
     /// Keeps a reference for another owner. A delivery of the same reference that is under way may have left without what this one is about. That is said
     /// now, since its answer may come, and remove the row, before the row is loaded for this one.
     fn refer(&mut self, now: Instant, key: &Key, target: NodeId) {
-        self.handoffs.again(self.config.ring.index_of(target), key);
+        if !planted::is(24) {
+            self.handoffs.again(self.config.ring.index_of(target), key);
+        }
         self.with_place(now, Place::Hint(target, key.clone()), Work::Hint(HintWork::Refer));
     }
 
@@ -182,6 +184,9 @@ impl Engine {
             (HintWork::Refer, Place::Hint(target, key)) => {
                 if stored.since_ms().is_some() {
                     // The row stands for all that this node has.
+                    if planted::is(24) {
+                        self.handoffs.again(self.config.ring.index_of(*target), key);
+                    }
                 } else if self.has_room(key, 0) {
                     stored.keep(self.wall_ms);
                 } else {

@@ -287,6 +287,9 @@ impl Engine {
         self.store_leaves(now);
         if !self.scrub.is_busy() {
             self.plan_pass(now);
+        }
+        // A pass that has taken longer than the time between passes is followed by the next one at once: then there is something to be read.
+        if !self.scrub.is_busy() {
             return self.sleep_scrub(now);
         }
         let pause = match self.scrub.running.as_ref().map(|running| running.is_suspect) {

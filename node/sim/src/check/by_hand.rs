@@ -35,6 +35,7 @@ pub(crate) struct ByHand {
     pub(crate) finals: Vec<Record>,
     pub(crate) stored: BTreeSet<Identity>,
     pub(crate) cut: BTreeSet<Identity>,
+    pub(crate) taken_away: BTreeSet<Identity>,
     pub(crate) converged_at: u64,
     pub(crate) settled: bool,
 }
@@ -58,6 +59,7 @@ impl ByHand {
             finals: vec![Record::default()],
             stored: BTreeSet::new(),
             cut: BTreeSet::new(),
+            taken_away: BTreeSet::new(),
             converged_at: u64::MAX,
             settled: false,
         }
@@ -130,6 +132,12 @@ impl ByHand {
         self.history.reads.push(read);
     }
 
+    /// What an owner took along that went away for good.
+    pub(crate) fn take_away(&mut self, writes: impl IntoIterator<Item = WriteIndex>) {
+        let writes = writes.into_iter().map(|index| &self.history.writes[index]);
+        self.taken_away.extend(writes.map(|w| (w.request.unique, w.payload)));
+    }
+
     /// The writes that are live at the end.
     pub(crate) fn leave(&mut self, live: &[WriteIndex]) {
         for &index in live {
@@ -171,6 +179,7 @@ impl ByHand {
             stored: &self.stored,
             cut: &self.cut,
             cut_keys: &(0..self.cut.len().min(1)).collect(),
+            taken_away: &self.taken_away,
         })
     }
 

@@ -56,6 +56,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) cut: &'a BTreeSet<Identity>,
     /// Keys that a power cut took any from.
     pub(crate) cut_keys: &'a BTreeSet<usize>,
+    /// Those that only an owner ever knew durably that went away for good.
+    pub(crate) taken_away: &'a BTreeSet<Identity>,
 }
 
 /// The facts, with what several checkers need of them.
@@ -193,6 +195,12 @@ impl<'a> Case<'a> {
         let write = &self.writes()[index];
         let mut acked = write.attempts.iter().filter(|a| a.ending == Ending::Acked);
         acked.all(|a| a.need.durable == 0) && self.facts.cut.contains(&(write.request.unique, write.payload))
+    }
+
+    /// Whether an owner that went away for good took it along: no owner that is left ever knew of it durably. For those that are left its disk is lost.
+    pub(crate) fn is_taken_away(&self, index: WriteIndex) -> bool {
+        let write = &self.writes()[index];
+        self.facts.taken_away.contains(&(write.request.unique, write.payload))
     }
 
     /// From how many other owners one that has lost its disk reads everything again, before it answers reads.

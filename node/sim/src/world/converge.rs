@@ -9,8 +9,9 @@ use super::rows::Row;
 use super::{World, micros};
 use crate::probes::Probe;
 use crate::violation::Promise;
-use quorate_core::engine::Counters;
+use quorate_core::engine::{Counters, ExchangePhase};
 use quorate_core::place::{Place, Shelf};
+use quorate_core::time::Instant;
 use quorate_core::tree::{Trees, entry};
 use quorate_storage::Column;
 
@@ -38,7 +39,9 @@ impl World {
         loop {
             self.run_until(next);
             next = self.now + micros(1_000);
-            let Some(difference) = self.difference() else { break };
+            let Some(difference) = self.difference().or_else(|| self.repair()) else {
+                break;
+            };
             if self.now >= end {
                 return self.violated(Promise::P5, || {
                     format!("not converged {PATIENCE_MS} ms after the last fault: {difference}")
@@ -63,7 +66,7 @@ impl World {
             let (before, settled) = (self.repairs(), self.settled());
             let later = self.now + micros(2 * u64::from(self.plan.options.healing.exchange_every_ms) + 1_000);
             self.run_until(later);
-            if settled != self.settled() {
+            if settled != self.settled() || self.repair().is_some() {
                 continue;
             }
             let after = self.repairs();
@@ -123,6 +126,24 @@ impl World {
             .find_map(|&at| self.left_to_do(at))
             .or_else(|| (0..self.key_names.len()).find_map(|key| self.key_differs(key)))
             .or_else(|| up.iter().find_map(|&at| self.tree_differs(at)))
+    }
+
+    /// A repair that is under way. Owners may be equal by it already: what it has brought can be read before it is synced, is counted after that, and
+    /// who sent it hears of it later still.
+    fn repair(&self) -> Option<String> {
+        let engines = self.nodes.iter().enumerate();
+        let mut engines = engines.filter_map(|(at, node)| Some((at, node.origin, node.engine.as_ref()?)));
+        engines.find_map(|(at, origin, engine)| {
+            let wanted = engine.sync_wanted();
+            if let Some(row) = self.truth.rows(at).first_unsynced(wanted.now.max(wanted.soon)) {
+                return Some(format!(
+                    "node {at} has not synced {row:?}, and something waits for that"
+                ));
+            }
+            let exchanges = engine.exchanges(Instant(self.now + origin)).running;
+            let found = exchanges.iter().find(|running| running.phase != ExchangePhase::Roots)?;
+            Some(format!("node {at} is in an exchange: {found:?}"))
+        })
     }
 
     /// What a node has still to do.

@@ -297,6 +297,7 @@ impl World {
             .map(|key| self.truth.was_settled(key))
             .collect();
         self.count_cut(first);
+        let taken_away = self.truth.unknown_without(|at| self.nodes[at].has_left);
         let mut facts = Facts {
             options: &self.plan.options,
             history: &self.history,
@@ -306,6 +307,7 @@ impl World {
             stored: &self.truth.stored,
             cut: &self.truth.cut,
             cut_keys: &self.truth.cut_keys,
+            taken_away: &taken_away,
         };
         self.violations.extend(crate::check::all(&facts));
         facts.state = last;

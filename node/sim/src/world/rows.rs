@@ -113,6 +113,12 @@ impl NodeRows {
         })
     }
 
+    /// A row of which a store up to this one is not synced, if there is one.
+    pub(crate) fn first_unsynced(&self, upto: StoreTicket) -> Option<Row> {
+        let (ticket, change) = self.unsynced.front()?;
+        (*ticket <= upto).then_some(change.row)
+    }
+
     /// The overwritten writes that it ever remembered durably as sent again.
     pub(crate) fn resent(&self) -> &BTreeSet<Identity> {
         &self.resent
@@ -126,6 +132,16 @@ impl NodeRows {
         };
         self.unsynced.push_back((ticket, change));
         before
+    }
+
+    /// A hint that is there stands for this node's own record, as it is now.
+    pub(crate) fn refer(&mut self, hint: Row) {
+        if let Some(own) = self.visible.get(&Row::Record(hint.key())).cloned()
+            && let Some(record) = self.visible.get_mut(&hint)
+            && own.context().covers(record.context())
+        {
+            *record = own;
+        }
     }
 
     /// All changes up to this one are synced.

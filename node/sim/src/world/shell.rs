@@ -31,6 +31,8 @@ struct Burst {
     mints: bool,
     /// Reads to be served when the batch is applied.
     reads: Vec<Read>,
+    /// A hint may be loaded to be removed. Otherwise an owner loads one only when it is to be kept.
+    removes: bool,
     /// The directory is not to be used any more, and why.
     rebuild: Option<String>,
     /// Effects, but for those that answer other nodes.
@@ -65,13 +67,23 @@ impl World {
             log.push(format!("{now:>10} node {at} <- {}", super::log::input(&input)));
         }
         let before = engine.in_flight();
+        let removes = matches!(
+            &input,
+            Input::Message {
+                message: PeerMessage::HandoffReply(_),
+                ..
+            }
+        );
         engine.handle(Instant(now + node.origin), input);
-        self.drain(at, before);
+        self.drain(at, before, removes);
     }
 
     /// Takes effects until there are none, the stores among them as one batch. A refused batch is reported as soon as the burst is over.
-    fn drain(&mut self, at: NodeNo, before: (usize, usize)) {
-        let mut burst = Burst::default();
+    fn drain(&mut self, at: NodeNo, before: (usize, usize), removes: bool) {
+        let mut burst = Burst {
+            removes,
+            ..Burst::default()
+        };
         loop {
             while let Some(effect) = self.nodes[at].engine.as_mut().and_then(Engine::poll_effect) {
                 burst.effects += usize::from(!is_answer(&effect));
@@ -110,7 +122,12 @@ impl World {
                 self.nodes[at].puts.remove(&handle.0);
                 self.reply(at, handle.0, response);
             }
-            Effect::Load { load, place } => burst.reads.push(Read::Load(load, place)),
+            Effect::Load { load, place } => {
+                if let Some(Row::Hint(target, key)) = Row::at(&place, &self.keys).filter(|_| !burst.removes) {
+                    self.truth.refer(at, target, key);
+                }
+                burst.reads.push(Read::Load(load, place));
+            }
             Effect::Scan { scan, what } => burst.reads.push(Read::Scan(scan, what)),
             Effect::SetAside { place } => {
                 self.probes.hit(Probe::SetAside);
@@ -202,6 +219,8 @@ impl World {
             self.note(|| format!("node {at} cannot store {tickets:?}"));
             let node = &mut self.nodes[at];
             let Some(engine) = &mut node.engine else { return };
+            // What was refused is loaded again.
+            burst.removes = true;
             for ticket in tickets {
                 engine.handle(Instant(self.now + node.origin), Input::StoreFailed(ticket));
             }

@@ -256,6 +256,13 @@ impl Truth {
         });
     }
 
+    /// An owner is about to keep a hint for another one. If it has one already nothing will be stored, and that one stands for its record as it is now.
+    pub(crate) fn refer(&mut self, at: NodeNo, target: NodeNo, key: usize) {
+        if self.owners[key].contains(&at) {
+            self.nodes[at].refer(Row::Hint(target, key));
+        }
+    }
+
     /// Whether an owner has ever durably known all of a hint.
     fn is_home(&self, (target, key): (NodeNo, usize), hint: &Record) -> bool {
         let home = self.nodes[target].ever(key);
@@ -309,6 +316,21 @@ impl Truth {
             counts.1 += usize::from(owns || keeps());
         }
         counts
+    }
+
+    /// Writes that no owner ever knew of durably but those that have `left`; none if nobody has.
+    pub(crate) fn unknown_without(&self, left: impl Fn(NodeNo) -> bool) -> BTreeSet<Identity> {
+        if !(0..self.nodes.len()).any(&left) {
+            return BTreeSet::new();
+        }
+        let is_known = |&(key, dot): &(usize, Dot)| {
+            let mut there = self.owners[key].iter().filter(|&&at| !left(at));
+            there.any(|&at| self.nodes[at].ever(key).is_some_and(|ever| ever.contains(dot)))
+        };
+        let (known, unknown): (Vec<_>, Vec<_>) = self.dots.iter().partition(|(dot, _)| is_known(dot));
+        let known: BTreeSet<Identity> = known.into_iter().map(|(_, made)| *made).collect();
+        let unknown = unknown.into_iter().map(|(_, made)| *made);
+        unknown.filter(|made| !known.contains(made)).collect()
     }
 
     /// Notes a sibling's dot. Returns whether it was never seen before.
@@ -392,15 +414,14 @@ impl Truth {
         })
     }
 
+    /// Whether another node knows a dot durably. What is on its disk, and was removed by a store that is not synced yet, is as good as gone.
     fn is_elsewhere(&self, at: NodeNo, key: usize, dot: Dot) -> bool {
-        self.nodes
-            .iter()
-            .enumerate()
-            .filter(|(node, _)| *node != at)
-            .any(|(_, rows)| {
-                let mut of_key = rows.iter_synced().filter(|(row, _)| row.key() == key);
-                of_key.any(|(_, record)| record.context().contains(dot))
-            })
+        let knows = |record: &Rc<Record>| record.context().contains(dot);
+        let others = self.nodes.iter().enumerate().filter(|(node, _)| *node != at);
+        others.map(|(_, rows)| rows).any(|rows| {
+            let mut of_key = rows.iter_synced().filter(|(row, _)| row.key() == key);
+            of_key.any(|(row, record)| knows(record) && rows.get(row).is_some_and(knows))
+        })
     }
 
     /// What a node holds under a key that it owns.

@@ -43,6 +43,18 @@ fn a_pass_over_sound_records_reads_all_of_them_and_corrects_nothing() {
 }
 
 #[test]
+fn a_pass_that_takes_longer_than_the_time_between_passes_is_followed_by_the_next_one() {
+    let mut cluster = Cluster::with(3, |config| {
+        config.limits.scrub_per_second = 100;
+        config.limits.scrub_every = Duration::from_secs(2);
+    });
+    (0..500).for_each(|n| everywhere(&mut cluster, n, numbered(n)));
+    cluster.advance(Duration::from_secs(60));
+    let passes = cluster.engines.iter().map(|engine| engine.scrub_progress().passes);
+    assert!(passes.min() >= Some(5), "each takes some seven seconds");
+}
+
+#[test]
 fn a_record_that_goes_from_the_disk_by_itself_changes_its_leaf_with_the_next_pass() {
     let mut cluster = scrubbing();
     (0..20).for_each(|n| everywhere(&mut cluster, n, numbered(n)));
