@@ -62,9 +62,7 @@ fn open_once(config: &mut NodeConfig) -> Result<(Arc<RocksStorage>, Engine), Nod
     warn_of_relaxed(config);
     let mut engine = engine(config, boot)?;
     restore(&mut engine, &storage, is_legacy, &mut batch)?;
-    for (token, n, sum) in engine.take_leaves() {
-        batch.put(Column::Leaf, token, &[n], &sum.to_le_bytes());
-    }
+    engine.write_leaves(|token, key, payload| batch.put(Column::Leaf, token, key, payload));
     // Also on a disk that is nearly full: a node that takes no writes still serves reads, and takes writes again when there is space.
     storage.apply_in_reserve(&mut batch)?;
     storage.sync()?;

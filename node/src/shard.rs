@@ -578,9 +578,8 @@ impl Inner {
     fn apply(&mut self) {
         let mut stores = std::mem::take(&mut self.stores);
         let last = stores.last().expect("apply is called with stores").0;
-        for (token, n, sum) in self.engine.take_leaves() {
-            self.batch.put(Column::Leaf, token, &[n], &sum.to_le_bytes());
-        }
+        self.engine
+            .write_leaves(|token, key, payload| self.batch.put(Column::Leaf, token, key, payload));
         let is_worth_the_reserve = |place: &Place| matches!(place, Place::Own | Place::Peer(_));
         let applied = match stores.iter().all(|(_, place)| is_worth_the_reserve(place)) {
             true => self.storage.apply_in_reserve(&mut self.batch),

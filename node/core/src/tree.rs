@@ -3,12 +3,14 @@
 //! There is one tree for each partition *and* N: buckets differ in N, so their owners do, and a tree over all buckets would differ for ever. A
 //! tree is a tree over token prefixes: [`BRANCHES`] branches of [`LEAVES`] leaves each, and a leaf stands for one range of tokens. Its hash is
 //! the sum of the hashes of the records in it. Sums commute, so a changed record changes its leaf by a subtraction and an addition, whatever
-//! else lies there; the shell writes the leaf in the same batch as the record. Branches and roots are made when somebody asks.
+//! else lies there; what the shell writes of it in the same batch as the record is in [`log`]. Branches and roots are made when somebody asks.
 //!
 //! A record's hash is over its key and its canonical bytes, context included: replicas that hold the same values under different
 //! contexts do differ, and deletes are records like any other. Dynamo paper, section 4.7.
 //!
 //! Rejected: hashing the sorted records of a leaf. It would need a scan of the leaf for each write.
+
+mod log;
 
 use crate::key::Key;
 use crate::planted;
@@ -17,6 +19,9 @@ use quorate_ring::{PartitionId, Token};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use twox_hash::XxHash3_64;
+
+use log::Log;
+pub use log::{LeafRow, LeavesLost};
 
 /// Branches of a tree.
 pub const BRANCHES: usize = 64;
@@ -49,13 +54,33 @@ pub fn entry(key: &Key, encoded: &[u8]) -> u64 {
     XxHash3_64::oneshot_with_seed(Record::hash_encoded(encoded), key.encoded())
 }
 
+/// One branch of a tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct BranchId {
+    tree: TreeId,
+    at: u8,
+}
+
+/// The leaves of a branch.
+#[derive(Clone, Debug)]
+struct Branch {
+    sums: [u64; LEAVES],
+    /// Leaves that have changed since they were last written, one bit each.
+    changed: u64,
+    /// Its row on disk lacks what is in the log.
+    is_stale: bool,
+}
+
+type Tree = [Option<Box<Branch>>; BRANCHES];
+
 /// The trees of a node. Invariant: a branch that is not there has only zero leaves.
 #[derive(Clone, Debug)]
 pub struct Trees {
     partition_bits: u8,
-    branches: BTreeMap<(TreeId, u8), Box<[u64; LEAVES]>>,
-    /// Leaves that have changed since they were last written.
-    changed: BTreeSet<LeafId>,
+    trees: BTreeMap<TreeId, Box<Tree>>,
+    /// Branches with leaves that have changed since they were last written.
+    changed: Vec<BranchId>,
+    log: Log,
 }
 
 impl Trees {
@@ -63,8 +88,9 @@ impl Trees {
     pub fn new(partition_bits: u8) -> Trees {
         Trees {
             partition_bits,
-            branches: BTreeMap::new(),
-            changed: BTreeSet::new(),
+            trees: BTreeMap::new(),
+            changed: Vec::new(),
+            log: Log::default(),
         }
     }
 
@@ -84,56 +110,47 @@ impl Trees {
         first..=first | (u64::MAX >> (64 - rest))
     }
 
-    /// Takes in what was stored: the leaf that starts at `token`. For the start of a node.
-    pub fn restore(&mut self, token: u64, n: u8, sum: u64) {
-        let partition = token.checked_shr(64 - u32::from(self.partition_bits)).unwrap_or(0);
-        let leaf = self.leaf_of(PartitionId(partition as u32), Token(token), n);
-        *self.leaf_mut(leaf) = sum;
-    }
-
     /// A record has changed from one with the entry hash `before` to one with `after`; zero stands for none.
     pub fn change(&mut self, leaf: LeafId, before: u64, after: u64) {
         let sum = self.leaf_mut(leaf);
         *sum = sum.wrapping_sub(before).wrapping_add(after);
-        self.changed.insert(leaf);
     }
 
     /// The leaf's hash is known to be this.
     pub fn correct(&mut self, leaf: LeafId, sum: u64) {
         *self.leaf_mut(leaf) = sum;
-        self.changed.insert(leaf);
     }
 
     /// The leaf's hash.
     pub fn leaf(&self, leaf: LeafId) -> u64 {
         let (branch, at) = place(leaf.at);
-        self.branches.get(&(leaf.tree, branch)).map_or(0, |leaves| leaves[at])
+        self.branch(leaf.tree, branch).map_or(0, |branch| branch.sums[at])
     }
 
     /// The first leaf of a tree, from the `from`-th on, that is not zero.
     pub fn next_leaf(&self, tree: TreeId, from: u16) -> Option<u16> {
         let (first, at) = place(from);
-        let branches = self.branches.range((tree, first)..=(tree, u8::MAX));
-        let mut leaves = branches.flat_map(|(&(_, branch), leaves)| {
-            let skipped = if branch == first { at } else { 0 };
-            let leaves = leaves.iter().enumerate().skip(skipped);
-            leaves.map(move |(at, &sum)| (usize::from(branch) * LEAVES + at, sum))
+        let branches = self.trees.get(&tree)?.iter().enumerate().skip(usize::from(first));
+        let mut leaves = branches.flat_map(|(number, branch)| {
+            let skipped = if number == usize::from(first) { at } else { 0 };
+            let sums = branch.iter().flat_map(|branch| branch.sums).enumerate();
+            sums.skip(skipped).map(move |(at, sum)| (number * LEAVES + at, sum))
         });
         leaves.find(|&(_, sum)| sum != 0).map(|(at, _)| at as u16)
     }
 
     /// The hashes of a branch's leaves.
     pub fn leaves(&self, tree: TreeId, branch: u8) -> [u64; LEAVES] {
-        self.branches
-            .get(&(tree, branch))
-            .map_or([0; LEAVES], |leaves| **leaves)
+        self.branch(tree, branch).map_or([0; LEAVES], |branch| branch.sums)
     }
 
     /// The hashes of a tree's branches; zero for one without records.
     pub fn branches(&self, tree: TreeId) -> [u64; BRANCHES] {
         let mut hashes = [0; BRANCHES];
-        for (&(_, branch), leaves) in self.branches.range((tree, 0)..=(tree, u8::MAX)) {
-            hashes[usize::from(branch)] = fold(&leaves[..]);
+        if let Some(tree) = self.trees.get(&tree) {
+            for (hash, branch) in hashes.iter_mut().zip(tree.iter()) {
+                *hash = branch.as_ref().map_or(0, |branch| fold(&branch.sums));
+            }
         }
         hashes
     }
@@ -145,24 +162,45 @@ impl Trees {
 
     /// The trees in which something was ever put.
     pub fn ids(&self) -> BTreeSet<TreeId> {
-        self.branches.keys().map(|&(tree, _)| tree).collect()
+        self.trees.keys().copied().collect()
     }
 
-    /// The leaves that have changed since this was last asked: first token, n and hash. The shell writes them in the batch with
-    /// the records that changed them.
-    pub fn take_changed(&mut self) -> Vec<(u64, u8, u64)> {
-        let changed = std::mem::take(&mut self.changed);
-        changed
-            .into_iter()
-            .map(|leaf| (*self.tokens(leaf).start(), leaf.tree.n, self.leaf(leaf)))
-            .collect()
+    fn branch(&self, tree: TreeId, at: u8) -> Option<&Branch> {
+        self.trees.get(&tree)?[usize::from(at)].as_deref()
     }
 
+    fn branch_mut(&mut self, id: BranchId) -> &mut Branch {
+        branch_in(&mut self.trees, id)
+    }
+
+    /// The leaf's hash, to be changed.
     fn leaf_mut(&mut self, leaf: LeafId) -> &mut u64 {
         let (branch, at) = place(leaf.at);
-        let leaves = self.branches.entry((leaf.tree, branch));
-        &mut leaves.or_insert_with(|| Box::new([0; LEAVES]))[at]
+        let id = BranchId {
+            tree: leaf.tree,
+            at: branch,
+        };
+        let branch = branch_in(&mut self.trees, id);
+        if branch.changed == 0 {
+            self.changed.push(id);
+        }
+        branch.changed |= 1 << at;
+        &mut branch.sums[at]
     }
+}
+
+/// The branch, made if it is not there.
+fn branch_in(trees: &mut BTreeMap<TreeId, Box<Tree>>, id: BranchId) -> &mut Branch {
+    let tree = trees
+        .entry(id.tree)
+        .or_insert_with(|| Box::new([const { None }; BRANCHES]));
+    tree[usize::from(id.at)].get_or_insert_with(|| {
+        Box::new(Branch {
+            sums: [0; LEAVES],
+            changed: 0,
+            is_stale: false,
+        })
+    })
 }
 
 /// The branch of a leaf, and where in it.
@@ -233,14 +271,6 @@ mod tests {
             let mut backward = trees_of(bits, &reversed);
             for tree in forward.ids() {
                 prop_assert_eq!(forward.root(tree), backward.root(tree));
-            }
-            let mut restored = Trees::new(bits);
-            let mut copy = forward.clone();
-            for (token, n, sum) in copy.take_changed() {
-                restored.restore(token, n, sum);
-            }
-            for tree in forward.ids() {
-                prop_assert_eq!(forward.root(tree), restored.root(tree));
             }
             for &(token, hash) in &entries {
                 let partition = token.checked_shr(64 - u32::from(bits)).unwrap_or(0) as u32;

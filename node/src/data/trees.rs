@@ -1,8 +1,8 @@
 //! The Merkle trees at the start of a node: read as they were stored, or computed of all records.
 //!
 //! Leaves are stored in the batches that change their records, so as a rule they are what the records are. Not so in a directory that an earlier
-//! version made, which kept none; where their file is damaged; and where the node ran with `trees = false`, which is for measuring what they
-//! cost. That one leaves a note, on disk before its first record, and the next start that keeps trees drops all leaves and computes them anew, before
+//! version made, which kept none; where their log or their file is damaged; and where the node ran with `trees = false`, which is for measuring what
+//! they cost. That one leaves a note, on disk before its first record, and the next start that keeps trees drops all leaves and computes them anew, before
 //! it compares anything with anybody. Rejected: to trust the scrub with that. It takes an hour, and until then owners would ship what none of
 //! them lacks.
 
@@ -11,6 +11,7 @@ use crate::node::NodeError;
 use quorate_core::engine::Engine;
 use quorate_core::key::Key;
 use quorate_core::place::{Place, Shelf};
+use quorate_core::tree::{LeafRow, LeavesLost};
 use quorate_storage::{Batch, Column, RocksStorage, ScanAround, Storage, StorageError};
 
 /// Whether the leaves on disk are those of the records: they are, unless this says otherwise.
@@ -46,7 +47,13 @@ pub(super) fn restore(
             tracing::error!(detail, "stored Merkle trees cannot be read; computing them again");
             make_trees(engine, storage)
         }
-        other => Ok(other?),
+        Ok(Err(error)) => {
+            tracing::error!(%error, "computing the Merkle trees again");
+            drop_leaves(storage, batch)?;
+            make_trees(engine, storage)
+        }
+        Ok(Ok(())) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -58,31 +65,20 @@ fn drop_leaves(storage: &RocksStorage, batch: &mut Batch) -> Result<(), StorageE
 }
 
 /// All leaves or none: trees that are computed again start from nothing.
-fn restore_leaves(engine: &mut Engine, storage: &RocksStorage) -> Result<(), StorageError> {
-    let (mut leaves, mut suspects) = (Vec::new(), Vec::new());
+fn restore_leaves(engine: &mut Engine, storage: &RocksStorage) -> Result<Result<(), LeavesLost>, StorageError> {
+    let mut rows = Vec::new();
     each_row(storage, Column::Leaf, |row| {
-        let sum = row
-            .payload
-            .as_deref()
-            .ok()
-            .and_then(|payload| <[u8; 8]>::try_from(payload).ok());
-        match (&row.key[..], sum) {
-            (&[n], Some(sum)) => leaves.push((row.token, n, u64::from_le_bytes(sum))),
-            _ => {
-                tracing::error!(
-                    token = row.token,
-                    "a leaf of a Merkle tree cannot be read; computing it again"
-                );
-                suspects.push(row.token);
-            }
+        if let Err(error) = &row.payload {
+            tracing::error!(%error, "leaves of a Merkle tree cannot be read; computing them again");
         }
+        rows.push(LeafRow {
+            token: row.token,
+            key: row.key,
+            payload: row.payload.ok(),
+        });
     })?;
-    leaves
-        .into_iter()
-        .for_each(|(token, n, sum)| engine.restore_leaf(token, n, sum));
-    // Nothing is rebuilt from this node before they are right.
-    suspects.into_iter().for_each(|token| engine.restore_suspect(token));
-    Ok(())
+    // Nothing is rebuilt from this node before those are right that cannot be read.
+    Ok(engine.restore_leaves(rows))
 }
 
 /// Computes the trees of all records, and queues those that wait to be settled and are not queued: an earlier version had no such queue. What cannot be read is left out: to its owners it looks like something that is missing here, and is sent again.
@@ -206,9 +202,7 @@ mod tests {
                 _ => {}
             }
         }
-        for (token, n, sum) in engine.take_leaves() {
-            batch.put(Column::Leaf, token, &[n], &sum.to_le_bytes());
-        }
+        engine.write_leaves(|token, key, payload| batch.put(Column::Leaf, token, key, payload));
         if let Some(ticket) = newest {
             storage.apply(&mut batch).unwrap();
             engine.handle(Instant(0), Input::Durable(ticket));

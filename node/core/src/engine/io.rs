@@ -5,7 +5,7 @@
 //! sees what was written. Nothing else may be assumed by either side; loads and scans may be answered late and in any order.
 //!
 //! All stores that come out between two inputs are one batch: either all of them are on disk after a crash or none. With them go the
-//! leaves of the Merkle trees that they changed, which [`Engine::take_leaves`](super::Engine::take_leaves) hands out when the batch is made up.
+//! leaves of the Merkle trees that they changed, which [`Engine::write_leaves`](super::Engine::write_leaves) hands out when the batch is made up.
 
 use crate::key::Key;
 use crate::message::PeerMessage;

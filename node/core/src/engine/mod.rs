@@ -66,7 +66,7 @@ use crate::place::Place;
 use crate::request::{Code, Failure, Operation, Outcome, QuorumKind, ReplicaState, Response};
 use crate::seal::ContextKeys;
 use crate::time::Instant;
-use crate::tree::Trees;
+use crate::tree::{LeafRow, LeavesLost, Trees};
 use background::Background;
 use dirty::Dirty;
 use exchange::Exchange;
@@ -148,6 +148,8 @@ pub struct Limits {
     /// Whether trees are kept at all. For measuring what that costs: without them nothing is compared, not even to rebuild, and the shell has to
     /// hand in trees made of all records at the next start that keeps them.
     pub trees: bool,
+    /// Leaves in a half of the log of leaves at least.
+    pub leaf_log: usize,
     /// Every pair of owners compares every tree that they share about this often.
     pub exchange_every: Duration,
     /// Between the two rounds of the proof that a record can be settled. Three quarters of it are longer than a connection's idle timeout, so
@@ -178,6 +180,7 @@ impl Default for Limits {
             repairs_per_second: 1000,
             exchange: true,
             trees: true,
+            leaf_log: 65_536,
             exchange_every: Duration::from_secs(300),
             settle_after: Duration::from_secs(8),
             settle_age: Duration::from_secs(60),
@@ -339,7 +342,11 @@ impl Engine {
             vnodes,
             gate: Gate::default(),
             slots: Slots::default(),
-            trees: Trees::new(config.ring.partition_bits()),
+            trees: Trees::of_start(
+                config.ring.partition_bits(),
+                config.boot.generation,
+                config.limits.leaf_log,
+            ),
             dirty: Dirty::default(),
             background: Background::default(),
             settling: Settling::default(),
@@ -402,7 +409,10 @@ impl Engine {
                     self.tell(now, done.waiters, Ok(Durability::Durable));
                 }
             }
-            Input::StoreFailed(ticket) => self.store_failed(now, ticket),
+            Input::StoreFailed(ticket) => {
+                self.trees.refused();
+                self.store_failed(now, ticket);
+            }
             Input::Damaged => self.store_is_damaged(now),
             Input::Tick => {}
         }
@@ -433,9 +443,14 @@ impl Engine {
         timer.into_iter().chain(slow).chain(self.background.next()).min()
     }
 
-    /// Takes in a stored leaf of a Merkle tree: its first token, its n and its hash. For the start of a node, before the first input.
-    pub fn restore_leaf(&mut self, token: u64, n: u8, sum: u64) {
-        self.trees.restore(token, n, sum);
+    /// Takes in the rows of the Merkle trees' leaves. For the start of a node, before the first input.
+    ///
+    /// # Errors
+    /// They do not tell what the leaves are: the shell has to drop them, and hand in all records instead.
+    pub fn restore_leaves(&mut self, rows: impl IntoIterator<Item = LeafRow>) -> Result<(), LeavesLost> {
+        let unreadable = self.trees.restore(rows)?;
+        unreadable.into_iter().for_each(|leaf| self.restore_suspect(leaf));
+        Ok(())
     }
 
     /// The newest stores that something waits to be durable. Others may be synced at leisure.
@@ -443,10 +458,10 @@ impl Engine {
         self.slots.wanted(self.config.limits.slots_max)
     }
 
-    /// The leaves that have changed since this was last asked: first token, n, hash. They belong into the batch of the stores that came out
-    /// since then; if that batch is refused they are handed out again, corrected, with a later one.
-    pub fn take_leaves(&mut self) -> Vec<(u64, u8, u64)> {
-        self.trees.take_changed()
+    /// Hands out the rows of leaves that have changed since this was last asked: token, key and payload. They belong into the batch of the stores
+    /// that came out since then; if that batch is refused, what they say is handed out again, corrected, with a later one.
+    pub fn write_leaves(&mut self, put: impl FnMut(u64, &[u8], &[u8])) {
+        self.trees.write(put);
     }
 
     /// The Merkle trees of what this node holds.

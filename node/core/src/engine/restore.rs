@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 impl Engine {
     /// Takes a stored record into its Merkle tree, which has no such record yet. For the start of a node, before the first input; what changed is
-    /// handed out by [`take_leaves`](Engine::take_leaves). Returns whether the bytes are a record.
+    /// handed out by [`write_leaves`](Engine::write_leaves). Returns whether the bytes are a record.
     pub fn restore_record(&mut self, key: &Key, payload: Bytes) -> bool {
         let Ok(stored) = Stored::parse(Some(payload)) else {
             return false;

@@ -23,7 +23,7 @@ use crate::place::Place;
 use crate::time::Instant;
 use crate::tree::{BRANCHES, LEAVES, LeafId, TreeId};
 use bytes::Bytes;
-use quorate_ring::{PartitionId, Token};
+use quorate_ring::PartitionId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -159,12 +159,9 @@ impl Engine {
         self.background.wake(Instant(0), Task::Scrub);
     }
 
-    /// Takes in that the stored hashes of the leaf with this first token cannot be read. For the start of a node, before the first input.
-    pub fn restore_suspect(&mut self, token: u64) {
-        let token = Token(token);
-        let partition = self.config.ring.partition_of(token);
-        let leaf = self.trees.leaf_of(partition, token, 0);
-        self.scrub.suspects.insert((partition, leaf.at));
+    /// Takes in that the stored hash of a leaf cannot be read. For the start of a node, before the first input.
+    pub(super) fn restore_suspect(&mut self, leaf: LeafId) {
+        self.scrub.suspects.insert((leaf.tree.partition, leaf.at));
         self.background.wake(Instant(0), Task::Scrub);
     }
 

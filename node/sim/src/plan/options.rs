@@ -302,6 +302,8 @@ impl Options {
                 true => Duration::from_millis(2 * u64::from(self.healing.exchange_every_ms)),
                 false => Limits::default().scrub_every,
             },
+            // So short that it is written over again and again.
+            leaf_log: 8,
             settle_after: SETTLE_AFTER,
             settle_age: Duration::from_millis(self.healing.settle_age_ms.into()),
             ..Limits::default()

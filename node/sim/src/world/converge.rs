@@ -250,17 +250,18 @@ impl World {
     }
 
     fn leaves_differ(&self, at: usize, trees: &Trees) -> Option<String> {
-        for row in self.nodes[at].disk.rows(Column::Leaf) {
-            let (Ok(sum), Some(&n)) = (&row.payload, row.key.first()) else {
-                return Some(format!("a leaf has rotted on node {at}"));
-            };
-            let token = quorate_ring::Token(row.token);
-            let leaf = trees.leaf_of(self.ring.partition_of(token), token, n);
-            if sum[..] != trees.leaf(leaf).to_le_bytes() {
-                return Some(format!("{leaf:?} on the disk of node {at} is not that of its records"));
-            }
+        let mut stored = Trees::new(self.ring.partition_bits());
+        let is_sound = stored
+            .restore(self.nodes[at].disk.leaves())
+            .is_ok_and(|lost| lost.is_empty());
+        if !is_sound {
+            return Some(format!("a leaf has rotted on node {at}"));
         }
-        None
+        let all = trees.ids().into_iter().chain(stored.ids());
+        let mut differing = all.filter(|&tree| stored.root(tree) != trees.root(tree));
+        differing
+            .next()
+            .map(|tree| format!("{tree:?} on the disk of node {at} is not that of its records"))
     }
 
     /// With a node away for ever, nothing may be reaped: it may hold what the tombstone covers.

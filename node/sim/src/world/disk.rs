@@ -8,6 +8,7 @@ use super::shell::{Found, Read};
 use bytes::Bytes;
 use quorate_core::engine::{Boot, LoadFailed, Scan, ScanPage, StoreTicket};
 use quorate_core::place::{Place, RowName, Shelf};
+use quorate_core::tree::LeafRow;
 use quorate_storage::{Batch, Column, MemSnapshot, MemStorage, ScanLimit, ScanRow, Storage, StorageError, SyncPoint};
 use std::ops::RangeInclusive;
 
@@ -51,9 +52,31 @@ impl Disk {
         }
     }
 
-    /// Adds a leaf of a Merkle tree to the batch.
-    pub(crate) fn stage_leaf(&mut self, (token, n, sum): (u64, u8, u64)) {
-        self.batch.put(Column::Leaf, token, &[n], &sum.to_le_bytes());
+    /// Adds a row of leaves of a Merkle tree to the batch.
+    pub(crate) fn stage_leaf(&mut self, token: u64, key: &[u8], payload: &[u8]) {
+        self.batch.put(Column::Leaf, token, key, payload);
+    }
+
+    /// All rows of leaves.
+    pub(crate) fn leaves(&self) -> impl Iterator<Item = LeafRow> + use<> {
+        self.rows(Column::Leaf).into_iter().map(|row| LeafRow {
+            token: row.token,
+            key: row.key,
+            payload: row.payload.ok(),
+        })
+    }
+
+    /// All rows of leaves go, as a start has it that cannot make anything of them.
+    pub(crate) fn drop_leaves(&mut self) {
+        for row in self.rows(Column::Leaf) {
+            self.batch.delete(Column::Leaf, row.token, &row.key);
+        }
+    }
+
+    /// Applies what a start adds to the batch, and syncs it.
+    pub(crate) fn commit_start(&mut self) {
+        let stored = self.store.apply(&mut self.batch).and_then(|()| self.store.sync());
+        debug_assert!(stored.is_ok(), "a disk takes a note at a start");
     }
 
     /// Adds to the batch that a corrupt record is moved out of the way.
@@ -150,8 +173,7 @@ impl Disk {
             ..Boot::default()
         };
         self.stage(&Place::Own, Some(&boot.note()));
-        let stored = self.store.apply(&mut self.batch).and_then(|()| self.store.sync());
-        debug_assert!(stored.is_ok(), "a disk takes a note at a start");
+        self.commit_start();
     }
 
     /// Begins a start of the directory: its generation is on disk before anything else happens.
@@ -160,8 +182,7 @@ impl Disk {
         let own = self.store.get_row(Column::Meta, token, &key).ok().flatten();
         let boot = Boot::next(own.as_deref()).expect("the note is what an engine wrote");
         self.stage(&Place::Own, Some(&boot.note()));
-        let stored = self.store.apply(&mut self.batch).and_then(|()| self.store.sync());
-        debug_assert!(stored.is_ok(), "a disk takes a note at a start");
+        self.commit_start();
         boot
     }
 

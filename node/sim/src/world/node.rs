@@ -127,14 +127,16 @@ impl World {
                 engine.restore_hint(target_of(row.token, &row.key), &key, &payload);
             }
         }
-        for leaf in node.disk.rows(Column::Leaf) {
-            match (leaf.payload, leaf.key.first()) {
-                (Ok(sum), Some(&n)) if sum.len() == 8 => {
-                    let sum = sum[..].try_into().expect("eight bytes");
-                    engine.restore_leaf(leaf.token, n, u64::from_le_bytes(sum));
+        if engine.restore_leaves(node.disk.leaves()).is_err() {
+            node.disk.drop_leaves();
+            for row in node.disk.rows(Column::Record) {
+                // What cannot be read is left out: to its owners it looks like something that is missing here.
+                if let (Some(key), Ok(payload)) = (Place::key_in(Shelf::Record, &row.key), row.payload) {
+                    engine.restore_record(&key, payload);
                 }
-                _ => engine.restore_suspect(leaf.token),
             }
+            engine.write_leaves(|token, key, payload| node.disk.stage_leaf(token, key, payload));
+            node.disk.commit_start();
         }
         node.engine = Some(engine);
         node.is_new = boot.is_new;

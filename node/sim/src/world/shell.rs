@@ -191,10 +191,7 @@ impl World {
     fn commit(&mut self, at: NodeNo, burst: &mut Burst) {
         let node = &mut self.nodes[at];
         if let Some(engine) = &mut node.engine {
-            engine
-                .take_leaves()
-                .into_iter()
-                .for_each(|leaf| node.disk.stage_leaf(leaf));
+            engine.write_leaves(|token, key, payload| node.disk.stage_leaf(token, key, payload));
         }
         let tickets = std::mem::take(&mut burst.tickets);
         let newest = *tickets.last().expect("a batch has stores");

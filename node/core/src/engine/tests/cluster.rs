@@ -14,7 +14,6 @@ use crate::record::Record;
 use crate::request::{Operation, RequestId, Response};
 use crate::seal::{ContextKey, ContextKeys};
 use crate::time::Instant;
-use crate::tree::{self, Trees};
 use bytes::Bytes;
 use quorate_ring::{Member, NodeId, NodeIndex, Ring, RingVersion};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -269,20 +268,10 @@ impl Cluster {
     /// Hands a new engine the Merkle trees of what is on its disk.
     fn restore_leaves(&mut self, node: usize) {
         let engine = &mut self.engines[node];
-        let mut trees = Trees::new(engine.config().ring.partition_bits());
         for (place, payload) in &self.disks[node].applied {
             let Place::Record(key) = place else { continue };
             // Bytes that a test spoiled are in no tree.
-            let Ok(stored) = Stored::parse(Some(payload.clone())) else {
-                continue;
-            };
-            let partition = engine.config().ring.partition_of(key.token());
-            let n = engine.config().buckets.of(key.bucket()).n;
-            let leaf = trees.leaf_of(partition, key.token(), n);
-            trees.change(leaf, 0, tree::entry(key, stored.encoded()));
-        }
-        for (token, n, sum) in trees.take_changed() {
-            engine.restore_leaf(token, n, sum);
+            engine.restore_record(key, payload.clone());
         }
     }
 

@@ -210,9 +210,8 @@ fn a_leaf_that_could_not_be_read_at_the_start_is_read_at_once_and_before_that_no
     everywhere(&mut cluster, 1, key());
     let id = tree(&cluster);
     let leaf = cluster.engines[0].trees().leaf_of(id.partition, key().token(), 3);
-    let token = *cluster.engines[0].trees().tokens(leaf).start();
     cluster.engines[0].trees.correct(leaf, 0);
-    cluster.engines[0].restore_suspect(token);
+    cluster.engines[0].restore_suspect(leaf);
     assert!(cluster.engines[0].is_suspected(id.partition));
     cluster.advance(Duration::from_millis(10));
     assert!(!cluster.engines[0].is_suspected(id.partition));
