@@ -8,7 +8,7 @@
 //! ```text
 //! connected ──► greetings cross ──► the peer's generation is noted, synced: "I accept you" ──► it accepts us too: up
 //!                    │
-//!                    ├── it remembers more of us than we are: rebuild (a directory just made takes a higher generation instead)
+//!                    ├── it remembers more of us than we are: rebuild (who has another directory than that takes a higher generation instead)
 //!                    └── we remember more of it than it is: it is not let up
 //! ```
 //!
@@ -18,6 +18,11 @@
 //! A directory knows its last starts. So a copy is found out also if it was started several times before it met anybody: a start that a peer
 //! remembers and the copy does not was not its own.
 //!
+//! That holds for starts of one directory only, so each names its directory, too. After a disk was replaced the new directory may be known to those peers
+//! alone that never met the old one, and be started again, before it meets one that did. Nobody can tell then which of the two is older. Neither
+//! may be trusted to be complete, nor be set aside with what it acknowledged alone: it goes on far above the other one, and reads everything again.
+//! Whoever stands far below another directory of its node was replaced by that one, and is an older copy.
+//!
 //! Until a peer has accepted it a process coordinates no writes: what it alone acknowledged would be set aside with a directory that turns out to be an
 //! older copy. But all nodes may have lost power, and one come back. So a directory that was known once takes writes again when it has met nobody for
 //! [`ALONE_AFTER`]; one that was never known does not.
@@ -26,6 +31,7 @@
 //! hold. An older copy of a record is what an owner has that was away, too.
 
 use super::background::Task;
+use super::rebuild::Rebuild;
 use super::slots::Waiter;
 use super::{Effect, Engine};
 use crate::message::{Greeting, Met, PeerMessage};
@@ -42,6 +48,10 @@ use std::time::Duration;
 const GREET_EVERY: Duration = Duration::from_millis(250);
 /// How far above the generation that a peer remembers a directory just made begins: above all that other peers may have met since.
 const LEAP: u64 = 1 << 20;
+/// How far apart the generations of two directories of one node are if the higher one was set above the lower one.
+const APART: u64 = LEAP / 2;
+/// The half of a start that is the same for all starts of one directory.
+const DIRECTORY: u64 = !0 << 32;
 /// Format of the node's own note.
 const OWN_FORMAT: u8 = 2;
 /// Starts that a directory knows. A peer that met none of so many says nothing about it.
@@ -58,7 +68,7 @@ pub struct Boot {
     pub generation: u64,
     /// The directory was made by this start, or since it was made no peer has accepted it, or not all that it should hold was read from other owners.
     pub is_new: bool,
-    /// The random numbers of the last starts, this one first; 0 for one that nobody was told of.
+    /// The random numbers of the last starts, this one first. Their upper halves name the directory; nobody was told of one whose lower half is 0.
     pub starts: [u64; STARTS],
 }
 
@@ -80,7 +90,7 @@ impl Boot {
         let last = Boot::parse(stored)?;
         let mut starts = last.starts;
         starts.rotate_right(1);
-        starts[0] = 0;
+        starts[0] = starts[1] & DIRECTORY;
         Ok(Boot {
             generation: last.generation + 1,
             starts,
@@ -106,6 +116,17 @@ impl Boot {
     fn is_first(&self) -> bool {
         self.is_new && self.generation == 1
     }
+}
+
+/// How a process stands to one of the same node that a peer remembers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// It is that process or a later one, and knows what that one knew or knows that it does not.
+    Later,
+    /// They stood over two directories, and neither was set above the other.
+    Unclear,
+    /// It stands over an older copy.
+    Older,
 }
 
 /// How a connected peer stands.
@@ -181,9 +202,15 @@ impl Memory {
     pub(super) fn new(boot: Boot, seed: [u8; 32], members: usize) -> Memory {
         let mut rng = ChaCha12Rng::from_seed(seed);
         rng.set_stream(2);
+        let drawn = rng.next_u64();
+        // One that has something in it and was never named has no name. All copies of it have none, too.
+        let directory = match boot.starts[0] & DIRECTORY {
+            0 if boot.is_new => drawn & DIRECTORY,
+            directory => directory,
+        };
         let me = Met {
             generation: boot.generation,
-            start: rng.next_u64(),
+            start: directory | drawn & !DIRECTORY,
         };
         let mut starts = boot.starts;
         starts[0] = me.start;
@@ -202,13 +229,24 @@ impl Memory {
         }
     }
 
-    /// Whether a peer that remembers this process of this node has met a newer state of its directory.
-    fn is_older_than(&self, met: Met) -> bool {
+    /// How this process stands to one of this node that a peer remembers.
+    fn standing(&self, met: Met) -> Standing {
+        match compare_directories(self.me, met) {
+            // Nothing is in a directory that this process made but what it has taken in itself.
+            Some(Standing::Older) if self.is_first => return Standing::Unclear,
+            Some(standing) => return standing,
+            None => {}
+        }
         let before = self.me.generation.checked_sub(met.generation);
-        match before.map(|before| usize::try_from(before).ok().and_then(|before| self.starts.get(before))) {
-            None => met.start != self.me.start,
-            Some(Some(&start)) => met.start != start && met.start != self.me.start,
-            Some(None) => false,
+        let is_older =
+            match before.map(|before| usize::try_from(before).ok().and_then(|before| self.starts.get(before))) {
+                None => met.start != self.me.start,
+                Some(Some(&start)) => met.start != start && met.start != self.me.start,
+                Some(None) => false,
+            };
+        match is_older {
+            true => Standing::Older,
+            false => Standing::Later,
         }
     }
 
@@ -272,10 +310,25 @@ impl Memory {
     }
 }
 
-/// Whether a peer that is now `present` stands over an older copy than when it was `remembered`. A process is never older than itself: its
-/// generation may have risen since it sent what arrives late.
+/// How a process of a node stands to another one over another directory. `None` if it is one directory.
+fn compare_directories(present: Met, other: Met) -> Option<Standing> {
+    if (present.start ^ other.start) & DIRECTORY == 0 {
+        return None;
+    }
+    Some(match (present.generation, other.generation) {
+        (present, other) if present >= other.saturating_add(APART) => Standing::Later,
+        (present, other) if other >= present.saturating_add(APART) => Standing::Older,
+        _ => Standing::Unclear,
+    })
+}
+
+/// Whether a peer that is now `present` is not to be let up by one who `remembered` it: it stands over an older copy, or has to go above that first.
+/// A process is never older than itself: its generation may have risen since it sent what arrives late.
 fn is_older(present: Met, remembered: Met) -> bool {
-    present.start != remembered.start && present.generation <= remembered.generation
+    match compare_directories(present, remembered) {
+        Some(standing) => standing != Standing::Later,
+        None => present.start != remembered.start && present.generation <= remembered.generation,
+    }
 }
 
 impl Engine {
@@ -379,8 +432,12 @@ impl Engine {
         if self.memory.is_silent() {
             return;
         }
-        if let Some(remembered) = greeting.remembers.filter(|&met| self.memory.is_older_than(met)) {
-            return self.remembered_as(now, from, remembered);
+        if let Some(met) = greeting.remembers {
+            match self.memory.standing(met) {
+                Standing::Later => {}
+                Standing::Unclear => return self.go_above(now, met),
+                Standing::Older => return self.remembered_as(now, from, met),
+            }
         }
         let Some(peer) = self.memory.peer(from) else { return };
         let Some(link) = &mut peer.link else { return };
@@ -388,15 +445,15 @@ impl Engine {
             self.counters.peers_refused += u64::from(!std::mem::replace(&mut link.refused, true));
             return;
         }
-        // Greetings may overtake each other, and no process loses its memory.
-        let is_source_now = link.heard && link.rebuilding && !greeting.rebuilding;
-        link.rebuilding = greeting.rebuilding && (link.rebuilding || !link.heard);
-        link.heard = true;
-        link.refused = false;
-        link.accepted |= greeting.accepts;
+        // Greetings may overtake each other, and no process loses its memory; but one whose generation rises may have found out that it has.
         let is_news = peer
             .remembered
             .is_none_or(|met| met.generation < greeting.me.generation);
+        let is_source_now = link.heard && link.rebuilding && !greeting.rebuilding;
+        link.rebuilding = greeting.rebuilding && (link.rebuilding || !link.heard || is_news);
+        link.heard = true;
+        link.refused = false;
+        link.accepted |= greeting.accepts;
         if is_news {
             (peer.remembered, peer.is_noted) = (Some(greeting.me), false);
         }
@@ -470,17 +527,23 @@ impl Engine {
         }
     }
 
-    /// A peer remembers a newer process of this node than this one. If the directory was just made, that was one before it, and this
-    /// one goes on above it. Otherwise this is an older copy.
-    fn remembered_as(&mut self, now: Instant, by: NodeIndex, met: Met) {
-        if self.memory.is_first {
-            let generation = met.generation.saturating_add(LEAP);
-            if self.memory.rising.is_none_or(|rising| rising < generation) {
-                self.memory.rising = Some(generation);
-                self.note_own();
+    /// A peer remembers another directory of this node, and it is not known which is older. If this one was just made, or made while peers
+    /// who met the other one were away, it goes on above that one. All that may have been acknowledged over the other is read again.
+    fn go_above(&mut self, now: Instant, met: Met) {
+        let memory = &mut self.memory;
+        let generation = met.generation.max(memory.me.generation).saturating_add(LEAP);
+        if memory.rising.is_none_or(|rising| rising < generation) {
+            memory.rising = Some(generation);
+            if !memory.is_first && !std::mem::replace(&mut memory.is_new, true) {
+                self.rebuild = Rebuild::all(self.me, &self.config.ring, &self.config.buckets);
+                self.exchange_wanted(now);
             }
-            return;
+            self.note_own();
         }
+    }
+
+    /// A peer remembers a newer process of this node than this one: this is an older copy.
+    fn remembered_as(&mut self, now: Instant, by: NodeIndex, met: Met) {
         let reason = format!(
             "{} remembers start {} of this node's data directory, and this is start {}: the directory is an older copy",
             self.config.ring.member(by).name,
@@ -501,7 +564,8 @@ impl Engine {
         if boot.generation > memory.me.generation {
             (memory.me.generation, memory.starts) = (boot.generation, boot.starts);
         }
-        memory.is_new &= boot.is_new;
+        // What was noted before the directory turned out to be a new one says nothing.
+        memory.is_new &= boot.is_new || memory.rising.is_some();
         memory.connected().into_iter().for_each(|node| self.greet(node, false));
     }
 

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 pub struct Met {
     /// The generation of its data directory: rises by one with each start.
     pub generation: u64,
-    /// A random number of the process.
+    /// A random number of the process. The upper half is the same for all processes over one directory.
     #[serde(with = "postcard::fixint::le")]
     pub start: u64,
 }

@@ -302,3 +302,72 @@ fn a_node_tells_nobody_of_a_start_that_is_not_noted() {
     assert_eq!(cluster.engines[1].peer_state(index(0)), PeerState::Up);
     cluster.assert_idle();
 }
+
+/// Node 0 has a directory that was made while node 1, which knows the former one, was away, and that node 2 let up, which does not. It
+/// has acknowledged a write, and was started again since.
+fn replaced_unseen() -> Cluster {
+    let mut cluster = Cluster::new(3);
+    cluster.isolate(0);
+    let mut rows = cluster.copy_of(2);
+    let id = cluster.engines[0].config().me;
+    assert!(rows.remove(&Place::Peer(id)).is_some());
+    cluster.restart_alone(2, 50, rows);
+    cluster.restart_alone(0, 51, BTreeMap::new());
+    cluster.connect(0, 2);
+    written(cluster.ask(0, put(1, "a", None)));
+    let rows = cluster.copy_of(0);
+    cluster.restart_alone(0, 52, rows);
+    cluster
+}
+
+#[test]
+fn a_new_directory_whose_peers_never_met_the_former_one_is_no_older_copy_to_one_that_did() {
+    let mut cluster = replaced_unseen();
+    assert_eq!(cluster.engines[0].generation(), 2);
+    cluster.connect(0, 1);
+    assert!(cluster.rebuilds.is_empty(), "{:?}", cluster.rebuilds);
+    assert_eq!(texts(&cluster.record(0)), ["a"]);
+    assert_eq!(cluster.engines[0].peer_state(index(1)), PeerState::Up);
+    assert_eq!(cluster.engines[1].peer_state(index(0)), PeerState::Up);
+    assert!(cluster.engines[0].generation() > 1 << 20);
+    // And which of the two is older was not to be known.
+    assert_eq!(cluster.engines[0].rebuilding(), (0, 16));
+    assert!(cluster.engines[1].is_rebuilding(index(0)));
+    let own = Boot::next(Some(&cluster.disks[0].applied[&Place::Own])).unwrap();
+    assert!(own.is_new && own.generation > 1 << 20, "{own:?}");
+}
+
+#[test]
+fn a_node_that_finds_a_former_directory_of_its_own_tells_who_let_it_up_that_it_does_not_know_all() {
+    let mut cluster = replaced_unseen();
+    let mut rows = cluster.copy_of(0);
+    let own = Boot::next(Some(&rows[&Place::Own])).unwrap();
+    rows.insert(Place::Own, Boot { is_new: false, ..own }.note());
+    cluster.restart_alone(0, 53, rows);
+    cluster.connect(0, 2);
+    assert!(!cluster.engines[2].is_rebuilding(index(0)));
+    cluster.connect(0, 1);
+    assert!(cluster.rebuilds.is_empty(), "{:?}", cluster.rebuilds);
+    assert_eq!(cluster.engines[0].rebuilding(), (0, 16));
+    assert!(cluster.engines[2].is_rebuilding(index(0)));
+    assert_eq!(cluster.engines[2].peer_state(index(0)), PeerState::Up);
+}
+
+#[test]
+fn a_directory_that_is_put_back_after_it_was_replaced_is_an_older_copy() {
+    for starts in [0, 3] {
+        let mut cluster = Cluster::new(3);
+        let copy = cluster.copy_of(0);
+        cluster.restart(0, 50, BTreeMap::new());
+        written(cluster.ask(0, put(1, "a", None)));
+        cluster.restart_alone(0, 51, copy);
+        for seed in 52..52 + starts {
+            cluster.run();
+            let rows = cluster.copy_of(0);
+            cluster.restart_alone(0, seed, rows);
+        }
+        cluster.connect(0, 1);
+        assert!(cluster.rebuilds[&0].contains("older copy"), "{:?}", cluster.rebuilds);
+        assert_ne!(cluster.engines[1].peer_state(index(0)), PeerState::Up);
+    }
+}
