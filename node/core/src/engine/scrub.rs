@@ -72,6 +72,16 @@ struct Segment {
     is_suspect: bool,
 }
 
+impl Segment {
+    /// How many suspect leaves it has still to look at.
+    fn suspects(&self) -> usize {
+        match self.is_suspect {
+            true => usize::from(self.last - self.at) + 1,
+            false => 0,
+        }
+    }
+}
+
 /// The scrub.
 #[derive(Debug, Default)]
 pub(super) struct Scrub {
@@ -112,11 +122,10 @@ impl Scrub {
         let of_pass = self
             .behind
             .or_else(|| self.rest.last().map(|&partition| (partition, 0)));
-        let suspect = self.suspects.first().copied();
-        let is_suspect = suspect.is_some() && (of_pass.is_none() || !self.was_suspect);
+        let is_suspect = !self.suspects.is_empty() && (of_pass.is_none() || !self.was_suspect);
         self.was_suspect = is_suspect;
         let ((partition, at), last) = match is_suspect {
-            true => (self.suspects.pop_first()?, suspect?.1),
+            true => self.pop_suspects()?,
             false => {
                 if self.behind.take().is_none() {
                     self.rest.pop();
@@ -135,6 +144,16 @@ impl Scrub {
             is_suspect,
         })
     }
+
+    /// The first suspect leaves that lie next to each other: a row on disk may have spoken of a whole branch.
+    fn pop_suspects(&mut self) -> Option<((PartitionId, u16), u16)> {
+        let (partition, at) = self.suspects.pop_first()?;
+        let mut last = at;
+        while last < LAST && self.suspects.remove(&(partition, last + 1)) {
+            last += 1;
+        }
+        Some(((partition, at), last))
+    }
 }
 
 impl Engine {
@@ -146,7 +165,7 @@ impl Engine {
             passes: scrub.passes,
             partitions: (scrub.total.saturating_sub(left), scrub.total),
             records: scrub.records,
-            suspects: scrub.suspects.len() + usize::from(scrub.running.as_ref().is_some_and(|r| r.is_suspect)),
+            suspects: scrub.suspects.len() + scrub.running.as_ref().map_or(0, Segment::suspects),
             damaged: scrub.damaged,
         }
     }
@@ -426,7 +445,12 @@ impl Engine {
         (running.after, running.is_sound) = (None, true);
         running.sums.clear();
         if running.at < running.last {
-            running.last = running.at + (running.last - running.at) / 2;
+            let half = running.at + (running.last - running.at) / 2;
+            if running.is_suspect {
+                let others = (half + 1..=running.last).map(|at| (running.partition, at));
+                self.scrub.suspects.extend(others);
+            }
+            running.last = half;
             self.scrub.running = Some(running);
             return;
         }

@@ -5,7 +5,7 @@ use super::cluster::Cluster;
 use crate::engine::Input;
 use crate::key::Key;
 use crate::place::Place;
-use crate::tree::TreeId;
+use crate::tree::{LeafId, TreeId};
 use std::time::Duration;
 
 /// Three nodes that scrub, and begin a pass every minute.
@@ -202,6 +202,40 @@ fn a_disk_that_cannot_be_read_now_is_read_in_the_next_pass() {
     cluster.advance(Duration::from_secs(1200));
     assert!(cluster.engines[0].scrub_progress().records >= 1);
     assert_eq!(cluster.engines[0].counters().leaves_corrected, 0);
+}
+
+#[test]
+fn a_branch_that_could_not_be_read_at_the_start_is_read_in_one_go() {
+    let mut cluster = scrubbing();
+    everywhere(&mut cluster, 1, key());
+    let id = tree(&cluster);
+    let leaf = cluster.engines[0].trees().leaf_of(id.partition, key().token(), 3);
+    cluster.engines[0].trees.correct(leaf, 0);
+    let first = leaf.at / 64 * 64;
+    for at in first..first + 64 {
+        cluster.engines[0].restore_suspect(LeafId { tree: id, at });
+    }
+    assert_eq!(cluster.engines[0].scrub_progress().suspects, 64);
+    cluster.advance(Duration::from_millis(10));
+    assert!(!cluster.engines[0].is_suspected(id.partition));
+    let roots = [0, 1].map(|node: usize| cluster.engines[node].trees().root(id));
+    assert_eq!(roots[0], roots[1]);
+}
+
+#[test]
+fn a_disk_that_cannot_read_a_branch_of_suspects_now_tries_each_of_them() {
+    let mut cluster = scrubbing();
+    everywhere(&mut cluster, 1, key());
+    let id = tree(&cluster);
+    (0..64).for_each(|at| cluster.engines[0].restore_suspect(LeafId { tree: id, at }));
+    cluster.disks[0].fails_loads = true;
+    let mut left = 64;
+    while left > 0 {
+        cluster.advance(Duration::from_secs(10));
+        let suspects = cluster.engines[0].scrub_progress().suspects;
+        assert!(suspects < left, "{suspects} of {left} are left");
+        left = suspects;
+    }
 }
 
 #[test]
