@@ -7,10 +7,11 @@
 //! From the bottom up: [`dot`] and [`context`] say which writes somebody has seen; [`record`] is what a key holds, and how two
 //! copies become one; [`seen`] is what clients carry between a read and a write, and [`seal`] keeps them from forging it; [`request`] is what clients
 //! ask and are told; [`message`] is the wire; [`bucket`] holds a bucket's properties; [`place`] names the rows that a node keeps, and [`tree`] sums them
-//! up; [`engine`] coordinates, replicates and heals. [`gossip`] finds out who is there.
+//! up; [`detour`] goes round those that are damaged; [`engine`] coordinates, replicates and heals. [`gossip`] finds out who is there.
 
 pub mod bucket;
 pub mod context;
+pub mod detour;
 pub mod dot;
 pub mod engine;
 pub mod gossip;

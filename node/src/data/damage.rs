@@ -6,14 +6,12 @@
 
 use super::{PAGE, each_row};
 use crate::node::NodeError;
+use quorate_core::detour::Detour;
 use quorate_core::engine::Engine;
 use quorate_core::place::Place;
 use quorate_ring::{NodeId, Token};
 use quorate_storage::{Column, RocksStorage, ScanRow, Storage, StorageError, asides};
 use std::path::Path;
-
-/// Of all tokens what is passed over first where hints are damaged: a millionth. Then twice as much each time.
-const SKIP_MIN: u64 = 1 << 44;
 
 /// Whether a start failed since the data are damaged.
 pub(super) fn is_beyond_use(error: &NodeError) -> bool {
@@ -55,7 +53,7 @@ pub(super) fn restore_hints(engine: &mut Engine, storage: &RocksStorage) -> Resu
 
 /// The hints for one node that can be read.
 fn hints_around(storage: &RocksStorage, target: NodeId, mut take: impl FnMut(ScanRow)) -> Result<(), StorageError> {
-    let (mut after, mut at, mut skip) = (Place::hints_from(target, Token(0)), 0_u64, SKIP_MIN);
+    let (mut after, mut at, mut detour) = (Place::hints_from(target, Token(0)), 0, Detour::default());
     loop {
         match storage.scan(
             Column::Hint,
@@ -64,7 +62,7 @@ fn hints_around(storage: &RocksStorage, target: NodeId, mut take: impl FnMut(Sca
             PAGE,
         ) {
             Ok(page) => {
-                skip = SKIP_MIN;
+                detour.end();
                 for row in page.rows {
                     let Some(Place::Hint(of, key)) = Place::hint_in(row.token, &row.key) else {
                         continue;
@@ -80,10 +78,10 @@ fn hints_around(storage: &RocksStorage, target: NodeId, mut take: impl FnMut(Sca
                 }
             }
             Err(StorageError::Damaged { .. }) => {
-                let Some(next) = at.checked_add(skip) else {
+                let Some(next) = detour.beyond(at) else {
                     return Ok(());
                 };
-                (at, skip) = (next, skip.saturating_mul(2));
+                at = next;
                 after = Place::hints_from(target, Token(at));
             }
             Err(error) => return Err(error),

@@ -252,8 +252,7 @@ impl Engine {
     }
 
     fn connected(&self) -> Vec<NodeIndex> {
-        let members = (0..self.config.ring.members().len() as u16).map(NodeIndex);
-        members.filter(|&node| self.peers.is_up(node)).collect()
+        self.others().filter(|&node| self.peers.is_up(node)).collect()
     }
 
     /// The trees that both this node and a peer own.

@@ -161,7 +161,8 @@ impl Engine {
                 return self.go_on(now, node);
             }
         };
-        (pass.has_read_all, pass.skip) = (page.done, 0);
+        pass.has_read_all = page.done;
+        pass.detour.end();
         if let Some((last, _)) = page.rows.last() {
             pass.after = Some(last.clone());
         }

@@ -653,6 +653,12 @@ impl Engine {
         }
     }
 
+    /// All members but this node.
+    fn others(&self) -> impl Iterator<Item = NodeIndex> + use<> {
+        let (members, me) = (self.config.ring.members().len() as u16, self.me);
+        (0..members).map(NodeIndex).filter(move |&node| node != me)
+    }
+
     /// The nodes that keep the key.
     fn owners(&self, key: &Key) -> &[NodeIndex] {
         let ring = &self.config.ring;

@@ -128,8 +128,8 @@ impl Engine {
     }
 
     fn others_are_whole(&self) -> bool {
-        let mut others = self.others().into_iter();
-        others.all(|node| self.peers.is_up(node) && !self.is_rebuilding(node))
+        self.others()
+            .all(|node| self.peers.is_up(node) && !self.is_rebuilding(node))
     }
 
     /// Whether no peer is known to lack anything that this node could give it.
@@ -144,10 +144,5 @@ impl Engine {
         let is_alone = |tree: &crate::tree::TreeId| self.config.ring.owners(tree.partition, tree.n) == [self.me];
         let trees = self.trees.ids();
         trees.iter().any(|tree| is_alone(tree) && self.trees.root(*tree) != 0)
-    }
-
-    fn others(&self) -> Vec<NodeIndex> {
-        let members = (0..self.config.ring.members().len() as u16).map(NodeIndex);
-        members.filter(|&node| node != self.me).collect()
     }
 }

@@ -93,14 +93,12 @@ impl Engine {
             sent: ended.sent,
             received: ended.received,
         });
-        let members = (0..self.config.ring.members().len() as u16).map(NodeIndex);
-        let peers = members.filter(|&node| node != self.me);
         ExchangeStatus {
             running: running.collect(),
             last: last.collect(),
             pending_dirty: self.dirty.iter().count(),
             trees_in_sync: self.exchange.in_sync.len(),
-            trees_total: peers.map(|peer| self.shared_trees(peer).count()).sum(),
+            trees_total: self.others().map(|peer| self.shared_trees(peer).count()).sum(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! How far the hints for each node have got on their way home.
 
+use crate::detour::Detour;
 use crate::engine::sizes::Sizes;
 use crate::key::Key;
 use crate::time::Instant;
@@ -8,8 +9,6 @@ use quorate_ring::NodeIndex;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-/// Of all tokens what is passed over first where rows are damaged: a millionth.
-const SKIP_MIN: u64 = 1 << 44;
 /// First and longest pause after a refusal, or after a pass that brought nothing home.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
@@ -44,8 +43,7 @@ pub(super) struct Pass {
     pub(super) has_read_all: bool,
     /// Rows of keys before this token are damaged, and passed over.
     pub(super) from: u64,
-    /// How much is passed over next, if that is damaged, too.
-    pub(super) skip: u64,
+    pub(super) detour: Detour,
     /// Some are damaged.
     pub(super) went_round: bool,
     /// Some could be read, and were not brought home.
@@ -80,15 +78,14 @@ impl Pass {
         self.under_way.values().map(|sent| sent.bytes).sum()
     }
 
-    /// Goes on behind what is damaged: twice as far each time, since nobody can say where that ends.
+    /// Goes on behind what is damaged.
     pub(super) fn go_round(&mut self) {
         let at = self
             .after
             .take()
             .map_or(self.from, |last| self.from.max(last.token().0));
-        self.skip = self.skip.saturating_mul(2).max(SKIP_MIN);
         self.went_round = true;
-        match at.checked_add(self.skip) {
+        match self.detour.beyond(at) {
             Some(from) => self.from = from,
             None => self.has_read_all = true,
         }

@@ -177,8 +177,7 @@ impl Engine {
 
     /// Asks all members; in the first round this node has answered already.
     fn settle_ask(&mut self, now: Instant, partition: PartitionId, round: SettleRound) {
-        let members = self.config.ring.members().len() as u16;
-        let others: BTreeSet<NodeIndex> = (0..members).map(NodeIndex).filter(|&node| node != self.me).collect();
+        let others: BTreeSet<NodeIndex> = self.others().collect();
         let after = self.config.limits.settle_after;
         let Some(batch) = self.settling.batches.get_mut(&partition) else {
             return;
